@@ -1,0 +1,65 @@
+# make demo         a simulated plant, recorded live: makes its own environment first
+# make test         everything CI runs: installs what the tests need, then checks and tests
+# make check        the quick half: lint, types, import contract, generated files
+# make format       what the linter can mend by itself
+# make lock         the lock files anew, from pyproject.toml
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+DEBIAN_PACKAGES := influxdb influxdb-client strace busybox victoria-metrics procps
+PYTEST_OPTIONS ?= --numprocesses auto
+
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+
+.PHONY: demo test check unit format lock debian clean
+
+demo: $(VENV)/.runtime
+	@$(BIN)/ess-recorder demo $(DEMO_OPTIONS)
+
+test: debian check
+	$(BIN)/pytest $(PYTEST_OPTIONS)
+
+check: $(VENV)/.development
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+	$(BIN)/python grafana/build.py --check
+
+format: $(VENV)/.development
+	$(BIN)/ruff check --fix-only
+	$(BIN)/ruff format
+
+lock: $(VENV)/.development
+	$(BIN)/python -m venv $(VENV)-lock
+	$(VENV)-lock/bin/pip install --quiet uv
+	cd $(CURDIR) && for group in "" "--group dev"; do \
+		out=requirements$${group:+-dev}.lock; \
+		$(VENV)-lock/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
+			--no-emit-index-url --no-emit-find-links pyproject.toml $$group -o $$out; done
+
+clean:
+	rm -rf $(VENV) $(VENV)-lock
+
+debian:
+	@sh tests/install-debian-packages.sh $(DEBIAN_PACKAGES)
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+		echo "make: $(PYTHON) is not Python 3.11 or newer; name one that is: make PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
+		echo "make: $(PYTHON) cannot make environments; on Debian: apt install python3-venv" >&2; exit 1; }
+
+$(VENV)/.runtime: requirements.lock pyproject.toml | $(BIN)/python
+	@echo "Installing the recorder into $(VENV): a minute, once"
+	@$(BIN)/pip install --quiet --require-hashes --requirement requirements.lock
+	@$(BIN)/pip install --quiet --require-hashes --requirement requirements-build.lock
+	@$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/.development: requirements-dev.lock pyproject.toml | $(BIN)/python
+	@echo "Installing the recorder and its tools into $(VENV): a minute, once"
+	@$(BIN)/pip install --quiet --require-hashes --requirement requirements-dev.lock
+	@$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@ $(VENV)/.runtime

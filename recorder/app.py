@@ -1,0 +1,240 @@
+"""The stages joined into the service: the one file that knows them all.
+
+Takes settings and profiles, gives the `Recorder`.
+
+    listener ─► pipeline ─► points ─► lines ─► queue ─► writer ─► InfluxDB
+                              └─► observers
+
+Nothing on the left waits for anything on the right: between them is the queue.
+"""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Final
+
+import structlog
+
+from recorder.influx.sink import InfluxSink
+from recorder.pipeline import Pipeline
+from recorder.points.flow import FlowBalance
+from recorder.points.health import MEASUREMENT as HEALTH_MEASUREMENT
+from recorder.points.health import sample_age_point, source_point, writer_point
+from recorder.points.point import Point
+from recorder.profiles.catalogue import Catalogue
+from recorder.profiles.model import Profile
+from recorder.settings import ListenerSettings, Settings
+from recorder.sources.strace_tcp import ListenerOptions, StraceTcpListener
+from recorder.spool.memory import MemoryQueue
+from recorder.web.health_server import Health, HealthServer
+
+Publish = Callable[[Sequence[Point]], None]
+
+HEALTH_EVERY_SECONDS: Final = 10.0
+STALE_AFTER_SECONDS: Final = 60.0
+STOP_WITHIN_SECONDS: Final = 8.0
+_EXPIRE_EVERY_SECONDS: Final = 1.0
+
+log = structlog.get_logger(__name__)
+
+
+class _Stream:
+    """One connection: its pipeline, and where its points go."""
+
+    def __init__(self, source: "_Source", pipeline: Pipeline, publish: Publish) -> None:
+        self._source = source
+        self._publish = publish
+        self.pipeline = pipeline
+
+    @property
+    def useful(self) -> bool:
+        return self.pipeline.counts["frames"] > 0
+
+    def feed(self, chunk: bytes, received_at_ns: int) -> None:
+        self._publish(self.pipeline.feed(chunk, received_at_ns))
+
+    def expire(self, now_ns: int) -> None:
+        self._publish(self.pipeline.expire(now_ns))
+
+    def finish(self) -> None:
+        self._publish(self.pipeline.finish())
+        self._source.streams.discard(self)
+        self._source.counts.update(self.pipeline.counts)
+
+
+@dataclass(slots=True)
+class _Source:
+    """A listener with the streams that it has open and the counts of those that are gone."""
+
+    site: str
+    listener: StraceTcpListener
+    streams: set[_Stream] = field(default_factory=set)
+    counts: Counter[str] = field(default_factory=Counter)
+
+    def figures(self) -> dict[str, float]:
+        """Give what this source counted since the start, and what it has open now."""
+        totals = Counter(self.counts)
+        for stream in self.streams:
+            totals.update(stream.pipeline.counts)
+        offsets = [stream.pipeline.clock_offset_seconds for stream in self.streams]
+        return {
+            **totals,
+            **{f"connections_{outcome}": count for outcome, count in self.listener.counts.items()},
+            "connections": self.listener.connections,
+            "clock_offset": max(offsets, key=abs, default=0.0),
+        }
+
+
+class Recorder:
+    """The service: listeners, pipelines, queue, writer, set-up and health, from start to stop.
+
+    Args:
+        settings: what the owner set.
+        profiles: the devices that streams may carry.
+        observe: called with every batch of points as it is made, on the event loop; must not wait.
+    """
+
+    def __init__(
+        self, settings: Settings, profiles: Sequence[Profile], observe: Publish | None = None
+    ) -> None:
+        self._settings = settings
+        self._catalogue = Catalogue(profiles)
+        self._observe = observe
+        self._started_ns = time.time_ns()
+        self._flows: dict[str, FlowBalance] = {}
+        self._newest_ns: dict[tuple[str, str], int] = {}
+        self._sources = [self._source(listener) for listener in settings.listeners]
+        self._health_server = HealthServer(settings.http.bind, settings.http.port, self.health)
+        self._housekeeping: asyncio.Task[None] | None = None
+        self.queue = MemoryQueue(settings.queue.max_bytes, time.monotonic)
+        self.influx = InfluxSink(settings, profiles, self.queue)
+
+    @property
+    def ports(self) -> dict[str, int]:
+        """Give the TCP port of each listener by name, and of `http`; known once started."""
+        listeners = [source.listener for source in self._sources]
+        ports = {listener.options.name: listener.port for listener in listeners}
+        return {**ports, "http": self._health_server.port}
+
+    async def start(self) -> None:
+        """Listen, and begin to write.
+
+        Raises:
+            OSError: an address cannot be bound; nothing is left open.
+        """
+        try:
+            await self._health_server.start()
+            for source in self._sources:
+                await source.listener.start()
+        except OSError:
+            await self._close_doors()
+            raise
+        self.influx.start()
+        self._housekeeping = asyncio.create_task(self._keep_house(), name="housekeeping")
+
+    async def stop(self) -> None:
+        """Stop reading, then write what waits, within `STOP_WITHIN_SECONDS`."""
+        await self._close_doors()
+        if self._housekeeping is not None:
+            self._housekeeping.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._housekeeping
+        await self.influx.stop(STOP_WITHIN_SECONDS)
+        waiting = self.queue.depth().points
+        if waiting:
+            log.warning("stopped with points that InfluxDB did not take", points=waiting)
+
+    def health(self) -> Health:
+        """Tell what is wrong, and what to do about it."""
+        ages = self._sample_ages(time.time_ns())
+        problems = [
+            f"{device} of {site}: no sample for {age:.0f} s; does the controller's script run and send here?"
+            for (site, device), age in ages.items()
+            if age > STALE_AFTER_SECONDS
+        ]
+        if self.influx.problem:
+            problems.append(self.influx.problem)
+        figures = self.influx.figures()
+        if figures["dropped"]:
+            problems.append(f"{figures['dropped']:.0f} points were dropped: the queue was full")
+        return Health(
+            tuple(problems),
+            {
+                "sample_age_seconds": {f"{site}/{device}": age for (site, device), age in ages.items()},
+                "sources": {source.listener.options.name: source.figures() for source in self._sources},
+                "influxdb": {"state": self.influx.state, **figures},
+            },
+        )
+
+    def _source(self, settings: ListenerSettings) -> _Source:
+        site = settings.site or self._settings.site
+        options = ListenerOptions(
+            settings.name,
+            settings.bind,
+            settings.port,
+            settings.allow,
+            settings.max_connections,
+            settings.idle_close_seconds,
+        )
+        flow = self._flows.setdefault(site, FlowBalance(self._settings.flow.meter_max_age_seconds))
+
+        def open_stream(_peer: str) -> _Stream:
+            pipeline = Pipeline(
+                self._catalogue,
+                site,
+                flow,
+                max_line_bytes=settings.max_line_bytes,
+                clock_tolerance_seconds=self._settings.clock.tolerance_seconds,
+            )
+            stream = _Stream(source, pipeline, self._publish)
+            source.streams.add(stream)
+            return stream
+
+        source = _Source(site, StraceTcpListener(options, open_stream))
+        return source
+
+    def _publish(self, points: Sequence[Point]) -> None:
+        if not points:
+            return
+        self.influx.append(points)
+        for point in points:
+            tags = dict(point.tags)
+            if "device" in tags and point.measurement != HEALTH_MEASUREMENT and point.time_ns is not None:
+                self._newest_ns[tags["site"], tags["device"]] = point.time_ns
+        if self._observe is not None:
+            self._observe(points)
+
+    def _sample_ages(self, now_ns: int) -> dict[tuple[str, str], float]:
+        """Give the seconds since the newest sample of each site's devices, or since the start."""
+        expected = [(site, profile.device) for site in self._flows for profile in self._catalogue.profiles]
+        newest = dict.fromkeys(expected, self._started_ns) | self._newest_ns
+        return {key: max(0, now_ns - at_ns) / 1e9 for key, at_ns in newest.items()}
+
+    async def _keep_house(self) -> None:
+        next_health = time.monotonic() + HEALTH_EVERY_SECONDS
+        while True:
+            await asyncio.sleep(_EXPIRE_EVERY_SECONDS)
+            now_ns = time.time_ns()
+            for source in self._sources:
+                for stream in tuple(source.streams):
+                    stream.expire(now_ns)
+            if time.monotonic() >= next_health:
+                next_health += HEALTH_EVERY_SECONDS
+                self._publish(self._health_points(now_ns))
+
+    def _health_points(self, now_ns: int) -> list[Point]:
+        ages = self._sample_ages(now_ns).items()
+        sources = [(source.site, source.listener.options.name, source.figures()) for source in self._sources]
+        return [
+            *(sample_age_point(site, device, age, now_ns) for (site, device), age in ages),
+            *(source_point(site, name, figures, now_ns) for site, name, figures in sources),
+            writer_point(self._settings.site, self.influx.figures(), now_ns),
+        ]
+
+    async def _close_doors(self) -> None:
+        for source in self._sources:
+            await source.listener.close()
+        await self._health_server.close()

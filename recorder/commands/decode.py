@@ -1,0 +1,66 @@
+"""`ess-recorder decode`: a captured stream as JSON lines.
+
+Takes a file or standard input, gives one JSON line a point on standard output and the counts on
+standard error. Needs no database and writes nothing.
+"""
+
+import json
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import BinaryIO
+
+import click
+
+from recorder.commands.options import config_option, load_or_exit
+from recorder.counts import MEANINGS
+from recorder.pipeline import Pipeline
+from recorder.points.flow import FlowBalance
+from recorder.points.point import Point
+from recorder.profiles.catalogue import Catalogue
+from recorder.sources.replay import open_capture
+
+_CHUNK_BYTES = 1 << 16
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path, allow_dash=True))
+@config_option
+def decode(file: Path, config: Path | None) -> None:
+    """Decode a captured stream into JSON lines, one a point.
+
+    FILE is strace text, plain or compressed (.gz, .xz, .bz2), or - for standard input. A point's time
+    is in ns, by the controller's own stamps, or null where the text has none. Points of the energy flow
+    need times.
+
+    \b
+    Example:
+      ess-recorder decode capture.strace | jq -c '.fields.pv_power'
+    """  # noqa: D301
+    configuration = load_or_exit(config)
+    pipeline = Pipeline(Catalogue(configuration.profiles), configuration.settings.site, FlowBalance())
+    if str(file) == "-":
+        _decode(sys.stdin.buffer, pipeline)
+    else:
+        with open_capture(file) as stream:
+            _decode(stream, pipeline)
+    print_counts(pipeline.counts)
+
+
+def print_counts(counts: Counter[str]) -> None:
+    """Print each count that is not 0, with what it means, on standard error."""
+    for name, meaning in MEANINGS.items():
+        if counts[name]:
+            click.echo(f"{counts[name]:>12,} {name.replace('_', ' ')}: {meaning}", err=True)
+
+
+def _decode(stream: BinaryIO, pipeline: Pipeline) -> None:
+    while chunk := stream.read(_CHUNK_BYTES):
+        _print(pipeline.feed(chunk, None))
+    _print(pipeline.finish())
+
+
+def _print(points: list[Point]) -> None:
+    for measurement, tags, fields, time_ns in points:
+        line = {"time": time_ns, "measurement": measurement, "tags": dict(tags), "fields": fields}
+        sys.stdout.write(json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n")

@@ -1,0 +1,170 @@
+"""`ess-recorder replay`: captured streams through the whole pipeline into InfluxDB.
+
+Takes files of strace text; ends with 0 only when every point of them is in the database, and the
+averages and energies of their time have been computed.
+"""
+
+import asyncio
+import time
+from collections import Counter
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+import click
+from rich.console import Console
+from rich.progress import Progress, TaskID
+
+from recorder.commands.configuration import Configuration
+from recorder.commands.decode import print_counts
+from recorder.commands.options import config_option, fail, load_or_exit
+from recorder.influx.errors import InfluxError
+from recorder.influx.sink import InfluxSink, open_server, set_up_of
+from recorder.logs import set_up_logging
+from recorder.pipeline import Pipeline
+from recorder.points.flow import FlowBalance
+from recorder.points.point import Point
+from recorder.profiles.catalogue import Catalogue
+from recorder.sources.replay import open_capture, pace_of, timed_chunks
+from recorder.spool.memory import MemoryQueue
+
+# The queue is kept between these, so that a file of any size takes little memory.
+_FULL_POINTS: Final = 50_000
+_POLL_SECONDS: Final = 0.02
+
+
+@click.command()
+@click.argument(
+    "files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path)
+)
+@click.option("--site", help="The site of the points. Default: the site of the settings.")
+@click.option(
+    "--start",
+    type=click.DateTime(["%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d"]),
+    help="When the first file begins, UTC, for text without stamps (-ttt). Default: so that it ends when the "
+    "file was last written.",
+)
+@click.option("--no-backfill", is_flag=True, help="Do not compute averages and energies of the files' time.")
+@config_option
+def replay(
+    files: tuple[Path, ...],
+    site: str | None,
+    start: datetime | None,
+    config: Path | None,
+    *,
+    no_backfill: bool,
+) -> None:
+    """Write captured streams into InfluxDB.
+
+    FILES are strace text, plain or compressed (.gz, .xz, .bz2), in the order of their time. The same file
+    again changes nothing: its points have the same times. Text without stamps is given times by the
+    controller's habit of polling once a second.
+    """
+    configuration = load_or_exit(config)
+    set_up_logging("warning")
+    try:
+        set_up_of(open_server(configuration.settings), configuration.settings, configuration.profiles).apply()
+    except InfluxError as error:
+        fail(f"{error}; nothing was written")
+    job = _Replay(configuration, site or configuration.settings.site)
+    try:
+        asyncio.run(job.run(files, start.replace(tzinfo=UTC) if start else None))
+    except OSError as error:
+        fail(f"cannot read {error.filename}: {error.strerror}")
+    if not no_backfill:
+        job.backfill()
+    print_counts(job.counts)
+    figures = job.figures
+    click.echo(f"{figures['written']:>12,.0f} written: points that InfluxDB took", err=True)
+    if figures["rejected"] or figures["dropped"]:
+        fail(f"{figures['rejected']:.0f} points were rejected and {figures['dropped']:.0f} dropped")
+    if figures["queue_points"]:
+        fail(
+            f"{figures['queue_points']:.0f} points could not be written; run it again, repeats change nothing"
+        )
+
+
+class _Replay:
+    """One run over some files."""
+
+    def __init__(self, configuration: Configuration, site: str) -> None:
+        self._configuration = configuration
+        self._settings = configuration.settings
+        self._site = site
+        self._first_ns: int | None = None
+        self._last_ns = 0
+        self.counts: Counter[str] = Counter()
+        self.figures: dict[str, float] = {}
+
+    async def run(self, files: tuple[Path, ...], start: datetime | None) -> None:
+        """Write every point of the files; wait for an InfluxDB that goes away meanwhile."""
+        queue = MemoryQueue(self._settings.queue.max_bytes, time.monotonic)
+        sink = InfluxSink(self._settings, self._configuration.profiles, queue)
+        sink.start()
+        try:
+            with _progress() as progress:
+                for file in files:
+                    task = progress.add_task(file.name, total=_text_bytes(file))
+                    await self._file(file, start, sink, (progress, task))
+                    start = None
+                while sink.figures()["queue_points"]:
+                    await asyncio.sleep(_POLL_SECONDS)
+        finally:
+            await sink.stop(deadline_seconds=10)
+            self.figures = sink.figures()
+
+    async def _file(
+        self, file: Path, start: datetime | None, sink: InfluxSink, shown: tuple[Progress, TaskID]
+    ) -> None:
+        progress, task = shown
+        flow = FlowBalance(self._settings.flow.meter_max_age_seconds)
+        pipeline = Pipeline(Catalogue(self._configuration.profiles), self._site, flow)
+        pace = pace_of(file, start)
+        with open_capture(file) as stream:
+            for chunk, at_ns in timed_chunks(stream, pace):
+                self._append(pipeline.feed(chunk, at_ns), sink)
+                progress.advance(task, len(chunk))
+                while sink.figures()["queue_points"] > _FULL_POINTS:
+                    await asyncio.sleep(_POLL_SECONDS)
+        self._append(pipeline.finish(), sink)
+        self.counts.update(pipeline.counts)
+
+    def _append(self, points: list[Point], sink: InfluxSink) -> None:
+        timed = [point for point in points if point.time_ns is not None]
+        if not timed:
+            return
+        times_ns = [point.time_ns for point in timed if point.time_ns is not None]
+        self._first_ns = min(times_ns) if self._first_ns is None else min(self._first_ns, *times_ns)
+        self._last_ns = max(self._last_ns, *times_ns)
+        sink.append(timed)
+
+    def backfill(self) -> None:
+        """Compute averages, rollups and energies of the time that the files span."""
+        if self._first_ns is None or not self._settings.queries.manage:
+            return
+        server = open_server(self._settings)
+        set_up = set_up_of(server, self._settings, self._configuration.profiles)
+        begin = datetime.fromtimestamp(self._first_ns / 1e9, UTC)
+        end = datetime.fromtimestamp(self._last_ns / 1e9 + 1, UTC)
+        with _progress() as progress:
+            task = progress.add_task("averages and energies")
+            try:
+                set_up.backfill(
+                    begin,
+                    end,
+                    datetime.now(UTC),
+                    lambda done, total: progress.update(task, completed=done, total=total),
+                )
+            except InfluxError as error:
+                fail(f"points are written, averages are not: {error}; run: ess-recorder queries backfill")
+            finally:
+                server.close()
+
+
+def _progress() -> Progress:
+    return Progress(console=Console(stderr=True), transient=True)
+
+
+def _text_bytes(file: Path) -> int | None:
+    """Give how much text a capture holds; None where only decompressing it would tell."""
+    return file.stat().st_size if file.suffix not in {".gz", ".xz", ".bz2"} else None

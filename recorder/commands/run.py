@@ -1,0 +1,50 @@
+"""`ess-recorder run`: the service.
+
+Takes the configuration, records until it is told to stop by SIGTERM or SIGINT.
+"""
+
+import asyncio
+import signal
+from pathlib import Path
+
+import click
+import structlog
+
+from recorder.app import Recorder
+from recorder.commands.configuration import Configuration
+from recorder.commands.options import config_option, fail, load_or_exit
+from recorder.logs import set_up_logging
+
+log = structlog.get_logger(__name__)
+
+
+@click.command()
+@config_option
+def run(config: Path | None) -> None:
+    """Record: listen for streams, decode them, write points into InfluxDB.
+
+    Ends on SIGTERM or Ctrl-C: it stops reading, writes what waits, and exits with 0. An InfluxDB that is
+    away is waited for.
+    """
+    configuration = load_or_exit(config)
+    set_up_logging(configuration.settings.log_level)
+    try:
+        asyncio.run(_serve(configuration))
+    except OSError as error:
+        fail(
+            f"cannot listen: {error.strerror or error}; "
+            "another program has the port, or bind is no address of this machine"
+        )
+
+
+async def _serve(configuration: Configuration) -> None:
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    recorder = Recorder(configuration.settings, configuration.profiles)
+    await recorder.start()
+    log.info("recording", site=configuration.settings.site, influxdb=configuration.settings.influxdb.url)
+    await stopping.wait()
+    log.info("stopping")
+    await recorder.stop()

@@ -1,0 +1,37 @@
+"""The names under which the stages count what they saw and what they dropped.
+
+Takes nothing, gives names and their meaning. One `Counter[str]` is shared by the stages of a
+stream; `decode` prints it and the `recorder` measurement carries it.
+"""
+
+from typing import Final
+
+MEANINGS: Final[dict[str, str]] = {
+    "lines": "lines of text received",
+    "notices": "strace's own lines: attached, exited, signals, errors",
+    "other_calls": "calls other than read and write",
+    "failed_calls": "reads and writes that moved no byte",
+    "unrecognised_lines": "lines that are not strace's",
+    "overlong_lines": "lines dropped for their length",
+    "torn_lines": "half a line at the end of a stream",
+    "unmatched_halves": "unfinished or resumed halves of a call whose other half never came",
+    "cut_strings": "data cut by strace's -s: run it with -s 1024",
+    "frames": "answers with right length, byte count and CRC",
+    "requests": "requests with a right CRC",
+    "unanswered": "requests with no byte of an answer",
+    "incomplete_answers": "requests whose answer never became whole",
+    "crc_errors": "answers of full length with a wrong CRC",
+    "exceptions": "requests that the device refused",
+    "ambiguous_answers": "answers that may belong to an earlier, unanswered request",
+    "other_functions": "exchanges of functions other than 3 and 4",
+    "resyncs": "times that stray bytes stood before a frame",
+    "stray_bytes": "bytes that belong to no frame",
+    "dropped_buses": "buses forgotten because a stream named too many",
+    "unknown_registers": "answers to requests that no profile describes",
+    "invalid_samples": "answers that the profile's validity rule rejects",
+    "implausible_values": "values outside the profile's range",
+    "unavailable_values": "values that the device marks as not available",
+    "lost_samples": "samples that the device counted and the stream did not bring",
+    "clock_steps": "times that the controller's clock was seen to jump",
+    "points": "points made",
+}

@@ -1,0 +1,1 @@
+"""InfluxDB: writing, set-up, continuous queries."""

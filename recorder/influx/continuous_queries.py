@@ -1,0 +1,254 @@
+"""The continuous queries, as a table that is generated from the profiles.
+
+Takes profiles, gives InfluxQL: ten-sample means, minute rollups, energies. Never talks to a server.
+
+    pcs ───────► pcs_avg10              mean of the last ten samples, each second
+    pcs ───────► pcs_1m                 mean, min, max, last of each minute
+    flow ──────► flow_1m ──┬──────────► energy_15m ──► energy_1h
+    powermeter ► powermeter_1m (counter) ──┘      └──► energy_1d
+
+Each query is run once more over what it has already computed (`FOR`), so that late points count; what
+is later still is the business of a backfill. All results keep the tags of their source: what a counter
+knows and what power integrates to are different series of one measurement, told apart by `device`, and
+a reader sums over the series of a site.
+"""
+
+from collections.abc import Container, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from recorder.influx.influxql import duration, identifier, instant, text
+from recorder.points.flow import FLOW_FIELDS
+from recorder.profiles.model import DerivedField, Profile, Register
+
+SAMPLES_OF_AVERAGE = 10
+# Shorter than the spacing of samples, so that no bucket holds two of them.
+_SAMPLE_BUCKET = timedelta(milliseconds=100)
+_MINUTE = timedelta(minutes=1)
+_FLOWS_WITH_EXTREMES = FLOW_FIELDS[:6]
+_WATT_MINUTES_PER_KWH = 60_000
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyNames:
+    """The retention policies: `raw` is the default one of the database, the others are ours."""
+
+    raw: str = "autogen"
+    avg10: str = "avg10"
+    rollups: str = "rollups"
+
+
+@dataclass(frozen=True, slots=True)
+class ContinuousQuery:
+    """One query: `select` from the measurement `source` into `target`, in buckets of `bucket`.
+
+    `source_policy` and `policy` are the retention policies of the two. The query is run each `every`
+    over the last `resampled`. `timezone` is set where buckets begin by local time. A backfill reads
+    `lookback` before its range, and cuts the range into pieces of `chunk_days`.
+    """
+
+    name: str
+    database: str
+    select: str
+    source_policy: str
+    source: str
+    policy: str
+    target: str
+    bucket: timedelta
+    every: timedelta
+    resampled: timedelta
+    chunk_days: int
+    lookback: timedelta = field(default=timedelta())
+    timezone: str = ""
+
+    @property
+    def create_statement(self) -> str:
+        """The statement that installs the query."""
+        return (
+            f"CREATE CONTINUOUS QUERY {identifier(self.name)} ON {identifier(self.database)} "
+            f"RESAMPLE EVERY {duration(self.every)} FOR {duration(self.resampled)} "
+            f"BEGIN {self._statement('')} END"
+        )
+
+    def backfill_statement(self, start: datetime, end: datetime) -> str:
+        """The same for one range of past buckets; both ends have to be where buckets begin."""
+        return self._statement(f" WHERE time >= {instant(start)} AND time < {instant(end)}")
+
+    def _statement(self, where: str) -> str:
+        zone = f" TZ({text(self.timezone)})" if self.timezone else ""
+        source = _path(self.database, self.source_policy, self.source)
+        target = _path(self.database, self.policy, self.target)
+        grouping = f"GROUP BY time({duration(self.bucket)}), * fill(none){zone}"
+        return f"SELECT {self.select} INTO {target} FROM {source}{where} {grouping}"  # noqa: S608 - all names are quoted
+
+
+def statements(
+    database: str, profiles: Sequence[Profile], policies: PolicyNames, timezone: str
+) -> tuple[ContinuousQuery, ...]:
+    """Every continuous query of a database, in the order in which one needs the other.
+
+    `timezone` is an IANA name: hours and days begin by it. Profiles with the same measurement share
+    its queries.
+    """
+    fields: dict[str, dict[str, Register | DerivedField]] = {}
+    counters: dict[str, dict[str, str]] = {}
+    for profile in profiles:
+        fields.setdefault(profile.measurement, {}).update((each.name, each) for each in profile.fields)
+        if profile.energy:
+            counters.setdefault(profile.measurement, {}).update(profile.energy)
+    table = _Table(database, policies, timezone)
+    with_counter = {flow for flows in counters.values() for flow in flows}
+    return (
+        *(table.average(measurement, tuple(known)) for measurement, known in fields.items()),
+        *(table.minutes(measurement, _rollups(known.values())) for measurement, known in fields.items()),
+        table.minutes("flow", _flow_rollups()),
+        table.energy_of_flows(with_counter),
+        *(table.energy_of_counters(measurement, flows) for measurement, flows in counters.items()),
+        table.energy_sums("energy_1h", timedelta(hours=1), timedelta(days=1), with_counter),
+        table.energy_sums("energy_1d", timedelta(days=1), timedelta(days=2), with_counter),
+    )
+
+
+def _rollups(fields: Iterable[Register | DerivedField]) -> str:
+    """Gauges are averaged; counters and states keep the last value of the minute."""
+    terms = []
+    for each in fields:
+        terms.append(_term("mean" if each.kind == "gauge" else "last", each.name, each.name))
+        if each.extremes:
+            terms += _extremes(each.name)
+    return ", ".join(terms)
+
+
+def _flow_rollups() -> str:
+    terms = []
+    for name in FLOW_FIELDS:
+        terms.append(_term("mean", name, name))
+        if name in _FLOWS_WITH_EXTREMES:
+            terms += _extremes(name)
+    return ", ".join(terms)
+
+
+def _extremes(name: str) -> list[str]:
+    return [_term("min", name, f"{name}_min"), _term("max", name, f"{name}_max")]
+
+
+def _term(function: str, field_name: str, result: str) -> str:
+    return f"{function}({identifier(field_name)}) AS {identifier(result)}"
+
+
+def _integrated(flow: str, with_counter: Container[str]) -> str:
+    """The name of a flow's integrated energy: the plain one only where no counter knows better."""
+    return f"{flow}_integrated" if flow in with_counter else flow
+
+
+@dataclass(frozen=True, slots=True)
+class _Table:
+    """Makes the queries of one database."""
+
+    database: str
+    policies: PolicyNames
+    timezone: str
+
+    def average(self, measurement: str, names: Iterable[str]) -> ContinuousQuery:
+        """The mean of each field's last ten samples, for every sample from the tenth on.
+
+        Each field has a window of its own, which counts samples and not time, because empty buckets
+        are left out. The result carries the start of its bucket as time.
+        """
+        terms = [
+            f"moving_average(mean({identifier(name)}), {SAMPLES_OF_AVERAGE}) AS {identifier(name)}"
+            for name in names
+        ]
+        return ContinuousQuery(
+            name=f"{measurement}_avg10",
+            database=self.database,
+            select=", ".join(terms),
+            source_policy=self.policies.raw,
+            source=measurement,
+            policy=self.policies.avg10,
+            target=f"{measurement}_avg10",
+            bucket=_SAMPLE_BUCKET,
+            every=timedelta(seconds=1),
+            resampled=_MINUTE,
+            chunk_days=1,
+            lookback=timedelta(minutes=5),
+        )
+
+    def minutes(self, measurement: str, select: str) -> ContinuousQuery:
+        """One point a minute; ten minutes are computed again, for points that came late."""
+        return ContinuousQuery(
+            name=f"{measurement}_1m",
+            database=self.database,
+            select=select,
+            source_policy=self.policies.raw,
+            source=measurement,
+            policy=self.policies.rollups,
+            target=f"{measurement}_1m",
+            bucket=_MINUTE,
+            every=_MINUTE,
+            resampled=timedelta(minutes=10),
+            chunk_days=7,
+        )
+
+    def energy_of_flows(self, with_counter: Container[str]) -> ContinuousQuery:
+        """Energy in kWh from the means of minutes: a gap is bridged by no more than the minutes it cuts."""
+        terms = [
+            f"sum({identifier(flow)}) / {_WATT_MINUTES_PER_KWH} AS {identifier(result)}"
+            for flow, result in ((flow, _integrated(flow, with_counter)) for flow in FLOW_FIELDS)
+        ]
+        return self._energy_15m("energy_15m", ", ".join(terms), "flow_1m", timedelta())
+
+    def energy_of_counters(self, measurement: str, flows: Mapping[str, str]) -> ContinuousQuery:
+        """Energy in kWh that a counter gained since the bucket before; a reset counter gains nothing.
+
+        After a gap the first bucket holds the energy of the gap, as long as the gap is no longer than
+        the range that is computed again.
+        """
+        terms = [
+            f"non_negative_difference(last({identifier(counter)})) AS {identifier(flow)}"
+            for flow, counter in flows.items()
+        ]
+        return self._energy_15m(
+            f"energy_15m_{measurement}", ", ".join(terms), f"{measurement}_1m", timedelta(days=7)
+        )
+
+    def energy_sums(
+        self, name: str, bucket: timedelta, resampled: timedelta, with_counter: Container[str]
+    ) -> ContinuousQuery:
+        """Energy in kWh of local hours or days, the one that is not over yet included."""
+        names = [flow for flow in FLOW_FIELDS if flow in with_counter]
+        names += [_integrated(flow, with_counter) for flow in FLOW_FIELDS]
+        return ContinuousQuery(
+            name=name,
+            database=self.database,
+            select=", ".join(_term("sum", each, each) for each in names),
+            source_policy=self.policies.rollups,
+            source="energy_15m",
+            policy=self.policies.rollups,
+            target=name,
+            bucket=bucket,
+            every=timedelta(minutes=5),
+            resampled=resampled,
+            chunk_days=366,
+            timezone=self.timezone,
+        )
+
+    def _energy_15m(self, name: str, select: str, source: str, lookback: timedelta) -> ContinuousQuery:
+        return ContinuousQuery(
+            name=name,
+            database=self.database,
+            select=select,
+            source_policy=self.policies.rollups,
+            source=source,
+            policy=self.policies.rollups,
+            target="energy_15m",
+            bucket=timedelta(minutes=15),
+            every=timedelta(minutes=5),
+            resampled=timedelta(days=1),
+            chunk_days=31,
+            lookback=lookback,
+        )
+
+
+def _path(*names: str) -> str:
+    return ".".join(map(identifier, names))

@@ -1,0 +1,1 @@
+"""Modbus RTU: frames, and exchanges on a tapped bus, without I/O."""

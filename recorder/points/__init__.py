@@ -1,0 +1,1 @@
+"""Points: what samples become, without I/O."""

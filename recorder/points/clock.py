@@ -1,0 +1,67 @@
+"""The controller's clock against ours.
+
+Takes the stamps that strace put on lines and the times at which they arrived; gives the time that a
+point carries. Never reads a clock itself.
+
+A stamp is the better time: it does not contain the network. It is kept as it is while the two
+clocks agree within the tolerance, so that a stream and a replay of its copy give the same times.
+Beyond that, stamps are corrected by one offset, held until it is off by more than the tolerance.
+"""
+
+from collections import Counter
+from typing import Final
+
+DEFAULT_TOLERANCE_SECONDS: Final = 2.0
+
+# A network may hold text back for this long before a larger offset is taken for a set clock.
+_LONGEST_STALL_NS: Final = 60 * 10**9
+
+
+class ControllerClock:
+    """Turns the stamps of one stream into Unix time by the recorder's clock.
+
+    Args:
+        counts: where `clock_steps` is counted.
+        tolerance_seconds: how far the clocks may differ before stamps are corrected.
+    """
+
+    def __init__(self, counts: Counter[str], tolerance_seconds: float = DEFAULT_TOLERANCE_SECONDS) -> None:
+        self._counts = counts
+        self._tolerance_ns = round(tolerance_seconds * 1e9)
+        self._offset_ns: int | None = None
+        self._lagging_since_ns: int | None = None
+        self._least_lag_ns = 0
+
+    @property
+    def offset_seconds(self) -> float:
+        """What is added to a stamp, in s; 0 while the clocks agree."""
+        return (self._offset_ns or 0) / 1e9
+
+    def correct(self, stamped_at_ns: int, received_at_ns: int) -> int:
+        """Give the time of a line, all in Unix ns: when it was stamped, and when it arrived."""
+        seen_ns = received_at_ns - stamped_at_ns
+        if self._offset_ns is None:
+            self._offset_ns = seen_ns if abs(seen_ns) > self._tolerance_ns else 0
+        lag_ns = seen_ns - self._offset_ns
+        if lag_ns < -self._tolerance_ns or lag_ns > _LONGEST_STALL_NS:
+            # Text cannot arrive before it was written, nor wait for ever: a clock was set.
+            self._step(seen_ns)
+        elif lag_ns > self._tolerance_ns:
+            self._watch(lag_ns, received_at_ns)
+        else:
+            self._lagging_since_ns = None
+        return stamped_at_ns + self._offset_ns
+
+    def _watch(self, lag_ns: int, received_at_ns: int) -> None:
+        """Tell a clock that was set from a network that stalls: only the first lags without a pause."""
+        if self._lagging_since_ns is None:
+            self._lagging_since_ns = received_at_ns
+            self._least_lag_ns = lag_ns
+        self._least_lag_ns = min(self._least_lag_ns, lag_ns)
+        if received_at_ns - self._lagging_since_ns > _LONGEST_STALL_NS:
+            self._step((self._offset_ns or 0) + self._least_lag_ns)
+
+    def _step(self, offset_ns: int) -> None:
+        self._offset_ns = offset_ns if abs(offset_ns) > self._tolerance_ns else 0
+        self._lagging_since_ns = None
+        self._counts["clock_steps"] += 1

@@ -1,0 +1,34 @@
+"""The recorder's own state as points of the `recorder` measurement.
+
+Takes figures, gives points. Never does I/O.
+
+    tags                   fields
+    device, site           sample_age (s)
+    site, source=NAME      connections, clock_offset (s), and every name in `recorder.counts`
+    site, source=writer    queue_points, queue_bytes, queue_age (s), dropped, rejected, written, retries
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+from recorder.counts import MEANINGS
+from recorder.points.point import Point
+
+MEASUREMENT: Final = "recorder"
+
+
+def sample_age_point(site: str, device: str, age_seconds: float, now_ns: int) -> Point:
+    """Tell how old the newest sample of a device is, or since when the recorder has waited for one."""
+    return Point(MEASUREMENT, (("device", device), ("site", site)), {"sample_age": age_seconds}, now_ns)
+
+
+def source_point(site: str, source: str, figures: Mapping[str, float], now_ns: int) -> Point:
+    """Tell what a source counted since the recorder started; a name that never occurred is 0."""
+    fields = {name: float(figures.get(name, 0)) for name in (*MEANINGS, *figures)}
+    return Point(MEASUREMENT, (("site", site), ("source", source)), fields, now_ns)
+
+
+def writer_point(site: str, figures: Mapping[str, float], now_ns: int) -> Point:
+    """Tell how full the queue is and what the writer did since the recorder started."""
+    fields = {name: float(value) for name, value in figures.items()}
+    return Point(MEASUREMENT, (("site", site), ("source", "writer")), fields, now_ns)

@@ -1,0 +1,1 @@
+"""Device profiles: what registers mean, and the values that an answer holds."""

@@ -1,0 +1,59 @@
+"""Which device a request names.
+
+Takes the profiles of the devices on a bus, gives the one whose registers a request asks for. Never
+does I/O, and never tells two streams apart: any stream may carry any device.
+"""
+
+from collections.abc import Sequence
+from functools import lru_cache
+from itertools import combinations
+from typing import NamedTuple
+
+from recorder.profiles.model import Profile
+
+
+class Overlap(NamedTuple):
+    """Two devices that claim the register at `address` of the same unit and function."""
+
+    first: int
+    second: int
+    address: int
+
+
+class Catalogue:
+    """The devices that can be told apart by unit, function and address.
+
+    `find(unit, function, address, count)` gives the first profile that has a register wholly
+    inside the `count` registers from `address`, or None. It remembers the latest 1,024 shapes.
+    """
+
+    def __init__(self, profiles: Sequence[Profile]) -> None:
+        self.profiles = tuple(profiles)
+        self.find = lru_cache(maxsize=1024)(self._find)
+
+    def _find(self, unit: int, function: int, address: int, count: int) -> Profile | None:
+        for profile in self.profiles:
+            if (profile.unit, profile.function) == (unit, function) and any(
+                address <= register.address and register.address + register.words <= address + count
+                for register in profile.registers
+            ):
+                return profile
+        return None
+
+
+def find_overlaps(profiles: Sequence[Profile]) -> list[Overlap]:
+    """Pairs of devices, by index, whose answers could not be told apart."""
+    claimed = [_claimed(profile) for profile in profiles]
+    return [
+        Overlap(first, second, min(common)[2])
+        for first, second in combinations(range(len(profiles)), 2)
+        if (common := claimed[first] & claimed[second])
+    ]
+
+
+def _claimed(profile: Profile) -> set[tuple[int, int, int]]:
+    return {
+        (profile.unit, profile.function, address)
+        for register in profile.registers
+        for address in range(register.address, register.address + register.words)
+    }

@@ -1,0 +1,229 @@
+"""One site's stream, second by second, and the truth about it.
+
+Takes a plant, a dialect, fault rates and a seed, gives text as a controller would send it together
+with the samples that a receiver must find in it. Never waits: pacing is for `drive`.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import NamedTuple
+
+from recorder.simulator.faults import DEADLY, FaultInjector, FaultRates
+from recorder.simulator.noise import seeded
+from recorder.simulator.plant import Plant, PlantState
+from recorder.simulator.polls import PCS, POWERMETER, Device, Master, Poll, scan
+from recorder.simulator.registers import PCS_STATUS
+from recorder.simulator.strace_text import DIALECTS, NO_POLL, Call, Dialect, Remark, StraceText, calls_of
+
+
+class ExpectedSample(NamedTuple):
+    """A sample that a receiver finds in the stream.
+
+    `fields` are those of the data model. `at_ns` is the stamp of the line that brought the last byte,
+    Unix time in ns. Where `certain` is False, text was damaged, or the meter's bus was out of step:
+    the sample may be missing, lack fields, have an earlier time or be joined to the scan before it.
+    """
+
+    device: Device
+    at_ns: int
+    fields: dict[str, float]
+    certain: bool
+
+
+class StreamSecond(NamedTuple):
+    """What a site sends in one second.
+
+    `at_ns` is the beginning of the second, Unix time in ns. `texts` is one text, or the PCS's and then
+    the meter's. `tears` holds, for each text, the offsets at which its connection breaks.
+    """
+
+    at_ns: int
+    texts: tuple[bytes, ...]
+    tears: tuple[tuple[int, ...], ...]
+    truth: tuple[ExpectedSample, ...]
+
+
+class SiteStream(Iterator[StreamSecond]):
+    """The endless stream of one site, from the second after the plant's present time on.
+
+    Args:
+        plant: the site's plant; only the stream may advance it.
+        dialect: how the text looks. Strace names a process only where it traces two, so in streams of
+            one process `[pid N]` is left out.
+        faults: how often what goes wrong.
+        seed: what decides chunks, splits and faults.
+        both: both processes in one stream, or one stream each.
+
+    Raises:
+        ValueError: both processes in one stream, and a dialect that does not tell them apart.
+    """
+
+    def __init__(
+        self,
+        plant: Plant,
+        dialect: Dialect = DIALECTS["capture"],
+        faults: FaultRates | None = None,
+        seed: int = 0,
+        *,
+        both: bool = True,
+    ) -> None:
+        if both and dialect.prefix == "none":
+            raise ValueError("one stream of two processes needs a dialect that names them: use --separate")
+        if not both and dialect.prefix == "bracket":
+            dialect = replace(dialect, prefix="none")
+        self._plant = plant
+        self._dialect = dialect
+        self._random = seeded(seed, "stream")
+        self._injector = FaultInjector(faults or FaultRates(), seeded(seed, "faults"))
+        streams: tuple[tuple[Device, ...], ...] = ((PCS, POWERMETER),) if both else ((PCS,), (POWERMETER,))
+        self._streams = streams
+        self._texts = [StraceText(dialect, seeded(seed, "text", number)) for number in range(len(streams))]
+        self._masters: dict[Device, Master] = {
+            PCS: Master(self._random.randrange(20000, 32000), 4),
+            POWERMETER: Master(self._random.randrange(1000, 9900), 4),
+        }
+        self._announced = not dialect.attached
+        self._in_doubt = False
+
+    @property
+    def fault_counts(self) -> Counter[str]:
+        """How often each fault has struck, by name."""
+        return self._injector.counts
+
+    def __next__(self) -> StreamSecond:
+        """Advance the plant by a second, and give what is sent in it."""
+        state = self._plant.sample(self._plant.now_s + 1)
+        begin_ns = state.at_s * 1_000_000_000
+        remarks = self._changes(begin_ns)
+        polls = scan(state, self._masters[PCS], self._masters[POWERMETER], self._random)
+        polls = self._injector.damage_polls(polls)
+        items: list[tuple[Device, Call | Remark]] = [*remarks]
+        for number, poll in enumerate(polls):
+            calls = calls_of(poll, number, self._random)
+            if poll.fault == "cut":
+                calls = self._injector.cut(calls)
+            items += [(poll.device, call) for call in calls]
+        items += self._noise(polls)
+        items.sort(key=lambda item: item[1].at_ns)
+
+        texts, tears, harmed = [], [], {NO_POLL}
+        for devices, writer in zip(self._streams, self._texts, strict=True):
+            rendered = writer.render([item for device, item in items if device in devices])
+            lines, hit, breaks = self._injector.damage_lines(rendered, polls)
+            texts.append(b"".join(lines))
+            tears.append(tuple(len(b"".join(lines[: index + 1])) for index in breaks))
+            harmed |= hit
+        return StreamSecond(begin_ns, tuple(texts), tuple(tears), self._truth(state, polls, harmed))
+
+    def _truth(self, state: PlantState, polls: list[Poll], harmed: set[int]) -> tuple[ExpectedSample, ...]:
+        """Tell what the second brings, and remember whether the meter's bus is left out of step.
+
+        An RTU answer does not name its request: between two requests without an answer, nobody can tell
+        whose the answers are, until a scan passes without a fault.
+        """
+        faults = sum(
+            poll.device == POWERMETER and (bool(poll.fault) or number in harmed)
+            for number, poll in enumerate(polls)
+        )
+        harmed_meter = any(
+            poll.device == POWERMETER and number in harmed for number, poll in enumerate(polls)
+        )
+        certain = not harmed_meter and (faults == 0 or (faults == 1 and not self._in_doubt))
+        self._in_doubt = faults >= 2 or (faults == 1 and self._in_doubt)
+        samples = [*_pcs_samples(state, polls, harmed), *_meter_samples(state, polls, certain=certain)]
+        return tuple(sorted(samples, key=lambda sample: sample.at_ns))
+
+    def _noise(self, polls: list[Poll]) -> list[tuple[Device, Call | Remark]]:
+        device: Device = PCS if self._random.random() < 0.5 else POWERMETER
+        return [
+            (device, item) for item in self._injector.noise([poll for poll in polls if poll.device == device])
+        ]
+
+    def _changes(self, at_ns: int) -> list[tuple[Device, Call | Remark]]:
+        """Announce the processes at the start, and end and restart one where that fault strikes."""
+        started: list[Device] = [] if self._announced else [PCS, POWERMETER]
+        self._announced = True
+        remarks: list[tuple[Device, Call | Remark]] = []
+        if self._injector.strikes("restart"):
+            device: Device = PCS if self._random.random() < 0.5 else POWERMETER
+            process, descriptor = self._masters[device]
+            remarks.append((device, Remark(process, at_ns, NO_POLL, "+++ exited with 0 +++")))
+            self._masters[device] = Master(process + self._random.randrange(1, 300), 9 - descriptor)
+            if self._dialect.attached:
+                started = [device]
+        announcements = [self._texts[0].attached(self._masters[device].process, at_ns) for device in started]
+        return [*remarks, *zip(started, announcements, strict=True)]
+
+
+def _pcs_samples(state: PlantState, polls: list[Poll], harmed: set[int]) -> list[ExpectedSample]:
+    samples = []
+    for number, poll in enumerate(polls):
+        if poll.device == PCS and poll.fault not in DEADLY:
+            fields = pcs_sample(state)
+            if poll.fault == "implausible":
+                del fields["battery_soc"], fields["battery_soc_raw"]
+            samples.append(ExpectedSample(PCS, poll.answered_at_ns, fields, number not in harmed))
+    return samples
+
+
+def _meter_samples(state: PlantState, polls: list[Poll], *, certain: bool) -> list[ExpectedSample]:
+    answered = [poll for poll in polls if poll.device == POWERMETER and poll.fault not in DEADLY]
+    if not answered:
+        return []
+    values = meter_sample(state)
+    fields = {METER_FIELDS[poll.address]: values[METER_FIELDS[poll.address]] for poll in answered}
+    return [ExpectedSample(POWERMETER, answered[-1].answered_at_ns, fields, certain)]
+
+
+def pcs_sample(state: PlantState) -> dict[str, float]:
+    """Give the fields of the `pcs` measurement that an undamaged answer carries."""
+    first_w, second_w = state.pv_powers_w
+    first_v, second_v = state.pv_voltages_v
+    return {
+        "active_power": float(state.pcs_active_power_w),
+        "pv_power": float(first_w + second_w),
+        "pv1_power": float(first_w),
+        "pv2_power": float(second_w),
+        "pv1_voltage": float(first_v),
+        "pv2_voltage": float(second_v),
+        "battery_power": float(state.battery_power_w),
+        "battery_current": state.battery_current_da / 10,
+        "battery_voltage": state.battery_voltage_dv / 10,
+        "battery_soc": (state.soc_raw_permille - 45) * 100 / 905,
+        "battery_soc_raw": state.soc_raw_permille / 10,
+        "battery_soc_max": state.soc_max_permille / 10,
+        "battery_temperature_max": (state.battery_temperature_dc + 4) / 10,
+        "battery_temperature_min": (state.battery_temperature_dc - 4) / 10,
+        "battery_energy_charged": state.charged_dkwh / 10,
+        "battery_energy_discharged": state.discharged_dkwh / 10,
+        "battery_status": float(state.battery_status),
+        "status": float(PCS_STATUS),
+        "frequency": state.frequency_chz / 100,
+        "polls": float(state.poll_counter),
+    }
+
+
+METER_FIELDS = {
+    0x5000: "active_import",
+    0x5004: "active_export",
+    0x5B00: "voltage_l1",
+    0x5B02: "voltage_l2",
+    0x5B04: "voltage_l3",
+    0x5B14: "active_power",
+    0x5B2C: "frequency",
+}
+
+
+def meter_sample(state: PlantState) -> dict[str, float]:
+    """Give the fields of the `powermeter` measurement that an undamaged scan carries."""
+    first_dv, second_dv, third_dv = state.phase_voltages_dv
+    return {
+        "active_import": state.imported_ckwh / 100,
+        "active_export": state.exported_ckwh / 100,
+        "voltage_l1": first_dv / 10,
+        "voltage_l2": second_dv / 10,
+        "voltage_l3": third_dv / 10,
+        "active_power": state.meter_power_cw / 100,
+        "frequency": state.frequency_chz / 100,
+    }

@@ -1,0 +1,99 @@
+"""Captured streams, read back from files.
+
+Takes a file of strace text, gives its bytes, and a time for them where the text has no stamps.
+Never looks deeper into the text than its lines.
+"""
+
+import bz2
+import gzip
+import lzma
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import pairwise
+from pathlib import Path
+from statistics import median
+from typing import BinaryIO, Final, cast
+
+# PCS and meter together, polled once a second: about 70 lines a second.
+DEFAULT_LINES_PER_SECOND: Final = 70.0
+_SAMPLE_BYTES: Final = 1 << 20
+_CHUNK_BYTES: Final = 1 << 18
+_STAMPED = re.compile(rb"(?m)^(?:\[pid +\d+\] |\d+ +)?\d{9,}\.\d{6,} ")
+_REQUEST = re.compile(rb"write\(.*")
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """When lines without stamps are taken to have been written: from a Unix time in ns, so many a second."""
+
+    begin_ns: int
+    lines_per_second: float
+
+
+def open_capture(path: Path) -> BinaryIO:
+    """Open a capture, decompressing it by its name's ending: .gz, .xz or .bz2.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    openers: dict[str, Callable[[Path], object]] = {".gz": gzip.open, ".xz": lzma.open, ".bz2": bz2.open}
+    opener = openers.get(path.suffix)
+    return path.open("rb") if opener is None else cast("BinaryIO", opener(path))
+
+
+def pace_of(path: Path, begin: datetime | None) -> Pace | None:
+    """Give the pace of a capture without stamps, or None where the capture has them.
+
+    Args:
+        path: the capture.
+        begin: when it begins; None lets it end at the file's time of last change.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    with open_capture(path) as stream:
+        sample = stream.read(_SAMPLE_BYTES)
+        if has_stamps(sample):
+            return None
+        rate = lines_per_second(sample)
+        lines = sample.count(b"\n")
+        while chunk := stream.read(_SAMPLE_BYTES):
+            lines += chunk.count(b"\n")
+    if begin is not None:
+        return Pace(round(begin.timestamp() * 1e9), rate)
+    return Pace(path.stat().st_mtime_ns - round(lines / rate * 1e9), rate)
+
+
+def timed_chunks(stream: BinaryIO, pace: Pace | None) -> Iterator[tuple[bytes, int | None]]:
+    """Give the text in pieces, each with its time: None where the stamps in the text tell it."""
+    if pace is None:
+        while chunk := stream.read(_CHUNK_BYTES):
+            yield chunk, None
+        return
+    for number, line in enumerate(stream):
+        yield line, pace.begin_ns + round(number / pace.lines_per_second * 1e9)
+
+
+def has_stamps(sample: bytes) -> bool:
+    """Tell whether text was captured with `strace -ttt`."""
+    return _STAMPED.search(sample) is not None
+
+
+def lines_per_second(sample: bytes) -> float:
+    """Estimate the pace of text without stamps, by the controller's habit of polling once a second.
+
+    The commonest request comes once a second, so the median number of lines from one to the next is
+    one second's lines.
+    """
+    seen: dict[bytes, list[int]] = {}
+    for number, line in enumerate(sample.split(b"\n")):
+        request = _REQUEST.search(line)
+        if request is not None:
+            seen.setdefault(request.group(), []).append(number)
+    if not seen:
+        return DEFAULT_LINES_PER_SECOND
+    numbers = max(seen.values(), key=len)
+    distances = [after - before for before, after in pairwise(numbers)]
+    return float(median(distances)) if distances else DEFAULT_LINES_PER_SECOND

@@ -1,0 +1,195 @@
+"""TCP listeners for streams of strace text.
+
+Takes connections from allowed addresses, gives their bytes to a `StreamHandler` each. Never waits
+for what is behind the handler, and never looks into the text.
+"""
+
+import asyncio
+import socket
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network, ip_address
+from typing import Final
+
+import structlog
+
+from recorder.sources.stream import StreamHandler
+
+Network = IPv4Network | IPv6Network
+
+_READ_CHECKS_PER_IDLE_PERIOD: Final = 4
+_BACKLOG: Final = 256
+_KEEPALIVE_OPTIONS: Final = (
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 30),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 10),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3),
+)
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class ListenerOptions:
+    """Where a listener listens, whom it serves, and when it hangs up.
+
+    `port` 0 takes any free one. A connection without a byte for `idle_close_seconds` is closed.
+    """
+
+    name: str
+    bind: str
+    port: int
+    allow: Sequence[Network]
+    max_connections: int
+    idle_close_seconds: float
+
+
+class StraceTcpListener:
+    """Accepts many streams at once on one port.
+
+    At `max_connections`, the connection that has brought no valid frame and has been silent for longest
+    gives way to a new one; where all are useful the new one is refused.
+
+    Args:
+        options: see `ListenerOptions`.
+        open_stream: called with the peer's address for each accepted connection.
+    """
+
+    def __init__(self, options: ListenerOptions, open_stream: Callable[[str], StreamHandler]) -> None:
+        self.options = options
+        self.counts: Counter[str] = Counter()
+        self.port = options.port
+        self._open_stream = open_stream
+        self._connections: set[_Connection] = set()
+        self._server: asyncio.Server | None = None
+
+    @property
+    def connections(self) -> int:
+        """How many connections are open."""
+        return len(self._connections)
+
+    async def start(self) -> None:
+        """Listen.
+
+        Raises:
+            OSError: the address cannot be bound.
+        """
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(
+            lambda: _Connection(self), self.options.bind, self.options.port, backlog=_BACKLOG
+        )
+        self.port = self._server.sockets[0].getsockname()[1]
+        log.info("listening", listener=self.options.name, bind=self.options.bind, port=self.port)
+
+    async def close(self) -> None:
+        """Stop listening and hang up on every connection."""
+        if self._server is not None:
+            self._server.close()
+        for connection in tuple(self._connections):
+            connection.hang_up("shut down")
+        await asyncio.sleep(0)
+
+    def admit(self, connection: "_Connection", address: str) -> StreamHandler | None:
+        """Decide on a new connection: a handler for its bytes, or None where it is refused."""
+        peer = ip_address(address.partition("%")[0])
+        mapped = getattr(peer, "ipv4_mapped", None)
+        if not any((mapped or peer) in network for network in self.options.allow):
+            self.counts["refused_address"] += 1
+            log.warning(
+                "connection refused: its address is not in the listener's allow list",
+                listener=self.options.name,
+                peer=address,
+            )
+            return None
+        if len(self._connections) >= self.options.max_connections and not self._make_room():
+            self.counts["refused_full"] += 1
+            log.warning(
+                "connection refused: max_connections reached", listener=self.options.name, peer=address
+            )
+            return None
+        self.counts["accepted"] += 1
+        self._connections.add(connection)
+        log.info("stream opened", listener=self.options.name, peer=address)
+        return self._open_stream(address)
+
+    def forget(self, connection: "_Connection") -> None:
+        """Learn that a connection is gone."""
+        self._connections.discard(connection)
+
+    def _make_room(self) -> bool:
+        idlers = [connection for connection in self._connections if not connection.useful]
+        if not idlers:
+            return False
+        min(idlers, key=lambda connection: connection.last_read).hang_up("made room for a newer connection")
+        return True
+
+
+class _Connection(asyncio.Protocol):
+    """One accepted connection."""
+
+    def __init__(self, listener: StraceTcpListener) -> None:
+        self._listener = listener
+        self._transport: asyncio.Transport | None = None
+        self._handler: StreamHandler | None = None
+        self._idle_check: asyncio.TimerHandle | None = None
+        self._address = ""
+        self._hung_up_for = ""
+        self.last_read = 0.0
+
+    @property
+    def useful(self) -> bool:
+        return self._handler is not None and self._handler.useful
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        self._address = transport.get_extra_info("peername", ("0.0.0.0",))[0]  # noqa: S104
+        self._handler = self._listener.admit(self, self._address)
+        if self._handler is None:
+            transport.abort()
+            return
+        connected = transport.get_extra_info("socket")
+        for level, option, value in _KEEPALIVE_OPTIONS:
+            connected.setsockopt(level, option, value)
+        self.last_read = asyncio.get_running_loop().time()
+        self._check_idle()
+
+    def data_received(self, data: bytes) -> None:
+        self.last_read = asyncio.get_running_loop().time()
+        if self._handler is not None:
+            self._handler.feed(data, time.time_ns())
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._listener.forget(self)
+        if self._idle_check is not None:
+            self._idle_check.cancel()
+        handler, self._handler = self._handler, None
+        if handler is not None:
+            handler.finish()
+            log.info(
+                "stream closed",
+                listener=self._listener.options.name,
+                peer=self._address,
+                reason=self._hung_up_for or (str(exc) if exc else "ended by the sender"),
+            )
+
+    def hang_up(self, reason: str) -> None:
+        self._hung_up_for = reason
+        self._listener.counts["hung_up"] += 1
+        self._listener.forget(self)
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _check_idle(self) -> None:
+        loop = asyncio.get_running_loop()
+        idle_close_seconds = self._listener.options.idle_close_seconds
+        idle_seconds = loop.time() - self.last_read
+        if idle_seconds >= idle_close_seconds:
+            self.hang_up(f"no byte for {idle_seconds:.0f} s")
+            return
+        self._idle_check = loop.call_later(
+            min(idle_close_seconds - idle_seconds, idle_close_seconds / _READ_CHECKS_PER_IDLE_PERIOD),
+            self._check_idle,
+        )

@@ -1,0 +1,1 @@
+"""The queue between decoding and the database."""

@@ -1,0 +1,1 @@
+"""strace text to transfers of bytes, without I/O."""

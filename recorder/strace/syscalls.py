@@ -1,0 +1,217 @@
+r"""strace text to transfers: who read or wrote which bytes, on which descriptor, when.
+
+Takes chunks of text as they come, in any split; gives `Transfer`s. Never does I/O, and knows
+nothing of Modbus. The grammar is what strace 4.x to 6.x print for
+`-e trace=read,write`, with any of `-f -o -t -tt -ttt -r -T -x -xx -y -yy -Y -s`:
+
+    line     = [ who ] [ when ] ( call | begun | resumed | notice )
+    who      = "[pid " digits "] " | digits " "          two or more processes; `-f -o`
+    when     = clock " " | seconds "." digits " "        -t -tt; -ttt and -r
+    call     = name "(" descriptor ", " string ", " size ")" spaces "= " result
+    begun    = name "(" descriptor ", " [ string ", " size ] " <unfinished ...>"
+    resumed  = "<... " name " resumed>" [ string ", " size ] ")" spaces "= " result
+    string   = '"' escapes '"' [ "..." ]                 "..." when cut by -s
+"""
+
+import re
+from binascii import unhexlify
+from collections import Counter
+from typing import Final, NamedTuple
+
+DEFAULT_MAX_LINE_BYTES: Final = 65536
+MAX_BEGUN_CALLS: Final = 256
+
+# Seconds below this are a relative stamp (-r), or a controller whose clock was never set.
+_FIRST_BELIEVABLE_NS: Final = 10**17
+
+
+class Transfer(NamedTuple):
+    """Bytes that one process moved over one descriptor.
+
+    `process` is 0 where the stream names none. `complete` is False where strace cut the bytes.
+    `stamped_at_ns` is Unix time in ns by the traced machine's clock, or None without `-ttt`.
+    """
+
+    process: int
+    descriptor: int
+    written: bool
+    data: bytes
+    complete: bool
+    stamped_at_ns: int | None
+
+
+# Stands for a line that could not be read: it may have been any transfer of any process.
+UNREADABLE: Final = Transfer(0, -1, written=False, data=b"", complete=False, stamped_at_ns=None)
+
+
+# Possessive quantifiers (++, *+): no line, however odd, may make a pattern backtrack over itself.
+_WHO = rb"(?:\[pid ++(?P<pid>\d{1,9})(?:<[^>]*+>)?\] ++|(?P<bare_pid>\d{1,9})(?:<[^>]*+>)? ++)?"
+_SINCE = rb"(?:\(\+ *+\d++\.\d++\) )?"
+_WHEN = rb" *+(?:(?P<stamp>\d{1,10}\.\d{6,9}) " + _SINCE + rb"|\d\d:\d\d:\d\d(?:\.\d++)? " + _SINCE + rb")?"
+_DESCRIPTOR = rb"(?P<descriptor>\d{1,9})(?:<[^\"]*?>)?"
+_STRING = rb'"(?:(?P<hex>(?:\\x[0-9a-fA-F]{2})*+)"|(?P<escaped>(?:[^"\\]|\\.)*+)")(?:\.\.\.)?'
+_RESULT = rb"(?:, \d++)?\) ++= (?P<result>-?\d{1,18}|\?)"
+
+_CALL = re.compile(_WHO + _WHEN + rb"(?P<name>read|write)\(" + _DESCRIPTOR + rb", " + _STRING + _RESULT)
+_BEGUN = re.compile(
+    _WHO
+    + _WHEN
+    + rb"(?P<name>read|write)\("
+    + _DESCRIPTOR
+    + rb", *+(?:"
+    + _STRING
+    + rb", \d++)? *+<unfinished \.\.\.>"
+)
+_RESUMED = re.compile(
+    _WHO + _WHEN + rb"<\.\.\. (?P<name>read|write) resumed> ?(?:" + _STRING + rb"(?=, ))?" + _RESULT
+)
+# A call that moved nothing prints its buffer as an address: read(4, 0x7ffe2c, 2) = -1 EAGAIN (...)
+_FAILED = re.compile(
+    _WHO + _WHEN + rb"(?:(?:read|write)\(|<\.\.\. (?:read|write) resumed>).*\) ++= (?:-1|\?)"
+)
+_OTHER_CALL = re.compile(
+    _WHO + _WHEN + rb"(?:<\.\.\. )?(?!(?:read|write)\b)[a-z_][a-z0-9_]*+(?:\(| resumed>)"
+)
+_NOTICE = re.compile(_WHO + _WHEN + rb"(?:(?:[^ ]*/)?strace: |\+\+\+ |--- |Process \d++ )")
+
+_ESCAPE = re.compile(rb"\\(?:x([0-9a-fA-F]{1,2})|([0-7]{1,3})|(.))", re.DOTALL)
+_LETTERS: Final = {
+    b"f": b"\f", b"n": b"\n", b"r": b"\r", b"t": b"\t", b"v": b"\v",
+}  # fmt: skip
+
+
+def _unescape(match: re.Match[bytes]) -> bytes:
+    hexadecimal, octal, letter = match.groups()
+    if hexadecimal is not None:
+        return bytes((int(hexadecimal, 16),))
+    if octal is not None:
+        return bytes((int(octal, 8) & 0xFF,))
+    return _LETTERS.get(letter, letter)
+
+
+def _string_of(match: re.Match[bytes]) -> bytes:
+    hexadecimal = match["hex"]
+    if hexadecimal is not None:
+        return unhexlify(hexadecimal.replace(b"\\x", b""))
+    return _ESCAPE.sub(_unescape, match["escaped"] or b"")
+
+
+def _process_of(match: re.Match[bytes]) -> int:
+    return int(match["pid"] or match["bare_pid"] or 0)
+
+
+def _stamp_of(match: re.Match[bytes]) -> int | None:
+    stamp = match["stamp"]
+    if stamp is None:
+        return None
+    seconds, _, fraction = stamp.partition(b".")
+    nanoseconds = int(seconds + fraction.ljust(9, b"0"))
+    return nanoseconds if nanoseconds >= _FIRST_BELIEVABLE_NS else None
+
+
+class SyscallDecoder:
+    """Decodes one stream of strace text.
+
+    Args:
+        counts: where lines, and all that is dropped, are counted by the names in `recorder.counts`.
+        max_line_bytes: a longer line is dropped, whole, however it is split.
+    """
+
+    def __init__(self, counts: Counter[str], max_line_bytes: int = DEFAULT_MAX_LINE_BYTES) -> None:
+        self._counts = counts
+        self._max_line_bytes = max_line_bytes
+        self._tail = b""
+        self._skipping_line = False
+        # What a process began and has not finished: descriptor, and the bytes where it wrote.
+        self._begun: dict[int, tuple[bytes, int, bytes]] = {}
+
+    def feed(self, chunk: bytes) -> list[Transfer]:
+        """Take the next bytes of the stream, and give the transfers that they complete."""
+        lines = (self._tail + chunk).split(b"\n")
+        self._tail = lines.pop()
+        if self._skipping_line and lines:
+            del lines[0]
+            self._skipping_line = False
+        self._counts["lines"] += len(lines)
+        transfers = []
+        for line in lines:
+            transfer = self._line(line)
+            if transfer is not None:
+                transfers.append(transfer)
+        if len(self._tail) > self._max_line_bytes and not self._skipping_line:
+            self._counts["lines"] += 1
+            self._counts["overlong_lines"] += 1
+            self._skipping_line = True
+            transfers.append(UNREADABLE)
+        if self._skipping_line:
+            self._tail = b""
+        return transfers
+
+    def finish(self) -> None:
+        """Count what the end of the stream leaves open, and forget it."""
+        self._counts["torn_lines"] += bool(self._tail)
+        self._counts["unmatched_halves"] += len(self._begun)
+        self._tail = b""
+        self._skipping_line = False
+        self._begun.clear()
+
+    def _line(self, line: bytes) -> Transfer | None:
+        if len(line) > self._max_line_bytes:
+            self._counts["overlong_lines"] += 1
+            return UNREADABLE
+        match = _CALL.match(line)
+        if match is not None:
+            return self._transfer(match, match["name"], int(match["descriptor"]), _string_of(match))
+        match = _RESUMED.match(line)
+        if match is not None:
+            return self._resumed(match)
+        match = _BEGUN.match(line)
+        if match is not None:
+            return self._begin(match)
+        return self._other(line)
+
+    def _transfer(self, match: re.Match[bytes], name: bytes, descriptor: int, data: bytes) -> Transfer | None:
+        result = match["result"]
+        moved = 0 if result == b"?" else int(result)
+        if moved <= 0:
+            self._counts["failed_calls"] += 1
+            return None
+        complete = moved <= len(data)
+        if not complete:
+            self._counts["cut_strings"] += 1
+        written = name == b"write"
+        return Transfer(_process_of(match), descriptor, written, data[:moved], complete, _stamp_of(match))
+
+    def _begin(self, match: re.Match[bytes]) -> Transfer | None:
+        process = _process_of(match)
+        lost = self._begun.pop(process, None)
+        if lost is not None:
+            self._counts["unmatched_halves"] += 1
+        elif len(self._begun) >= MAX_BEGUN_CALLS:
+            del self._begun[next(iter(self._begun))]
+            self._counts["unmatched_halves"] += 1
+        self._begun[process] = (match["name"], int(match["descriptor"]), _string_of(match))
+        return UNREADABLE if lost else None
+
+    def _resumed(self, match: re.Match[bytes]) -> Transfer | None:
+        name, descriptor, written = self._begun.pop(_process_of(match), (b"", 0, b""))
+        if name != match["name"]:
+            self._counts["unmatched_halves"] += 1
+            return UNREADABLE
+        return self._transfer(match, name, descriptor, written or _string_of(match))
+
+    def _other(self, line: bytes) -> Transfer | None:
+        if not line.strip():
+            return None
+        failed = _FAILED.match(line.rstrip())
+        if failed is not None:
+            self._begun.pop(_process_of(failed), None)
+            self._counts["failed_calls"] += 1
+        elif _NOTICE.match(line) is not None:
+            self._counts["notices"] += 1
+        elif _OTHER_CALL.match(line) is not None:
+            self._counts["other_calls"] += 1
+        else:
+            self._counts["unrecognised_lines"] += 1
+            return UNREADABLE
+        return None

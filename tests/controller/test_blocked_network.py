@@ -1,0 +1,58 @@
+"""The gravest hazard: strace holds the traced process while nobody takes its text."""
+
+from tests.controller.rig import Controller, needs_tracing, wait_until
+
+pytestmark = needs_tracing
+
+LONGEST_PAUSE_SECONDS = 5
+"""Two looks of the script, a second apart, and the time of a machine that is busy with other tests."""
+
+REAL_RATE_INTERVAL_SECONDS = 0.06
+"""Four lines of some 65 bytes a poll: the 4 KB/s of a real home."""
+
+
+def test_blocked_receiver_holds_a_fast_master_for_seconds_at_most(controller: Controller) -> None:
+    """A receiver that never reads, and text far above the real rate: polls pause, and go on."""
+    receiver = controller.receiver(bytes_per_second=0)
+    traced = controller.master(interval_seconds=0)
+    controller.install_one(receiver)
+    with controller.running() as process:
+        assert process.stderr is not None
+        told = process.stderr.readline()
+        while "the network blocks process" not in told:
+            told = process.stderr.readline()
+        wait_until("the process is let go", traced.is_free)
+        polls = traced.polls()
+        wait_until("it polls on", lambda: traced.polls() > polls + 100)
+        wait_until("it was traced again", lambda: receiver.connections >= 3, seconds=60)
+    assert traced.longest_pause_seconds() < LONGEST_PAUSE_SECONDS
+
+
+def test_blocked_receiver_never_holds_a_master_at_the_real_rate(controller: Controller) -> None:
+    """At 4 KB/s the script leaves a stuck connection before the pipe is full: no poll is late."""
+    receiver = controller.receiver(bytes_per_second=0)
+    traced = controller.master(REAL_RATE_INTERVAL_SECONDS)
+    controller.install_one(receiver)
+    with controller.running() as process:
+        assert process.stderr is not None
+        told = process.stderr.readline()
+        while "the network does not keep up" not in told:
+            assert "blocks" not in told
+            told = process.stderr.readline()
+        wait_until("it was let go", traced.is_free)
+    assert traced.longest_pause_seconds() < 1
+
+
+def test_slow_receiver_is_left_although_it_still_reads(controller: Controller) -> None:
+    """A receiver that takes a part of the text only would slow the polls down for ever: it is left."""
+    receiver = controller.receiver(bytes_per_second=50_000)
+    traced = controller.master(interval_seconds=0)
+    controller.install_one(receiver)
+    with controller.running() as process:
+        assert process.stderr is not None
+        told = process.stderr.readline()
+        while "the network does not keep up" not in told:
+            assert "streaming" in told
+            told = process.stderr.readline()
+        wait_until("it was let go", traced.is_free)
+    assert traced.longest_pause_seconds() < LONGEST_PAUSE_SECONDS

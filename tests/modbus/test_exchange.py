@@ -1,0 +1,260 @@
+"""Requests joined to answers: dialogues on a tapped bus, as lists of what was written and read."""
+
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from recorder.modbus.exchange import MAX_BUSES, MAX_IN_DOUBT, Bus, Buses, Exchange
+from recorder.modbus.frames import exception_response, read_request, read_response, with_crc
+
+PCS = read_request(1, 3, 0x9C72, 92)
+PCS_REGISTERS = bytes(range(184))
+PCS_ANSWER = read_response(1, 3, PCS_REGISTERS)
+
+L1, L2, L3 = (read_request(1, 3, address, 2) for address in (0x5B00, 0x5B02, 0x5B04))
+FREQUENCY = read_request(1, 3, 0x5B2C, 1)
+
+
+def voltage(value: int) -> bytes:
+    return read_response(1, 3, value.to_bytes(4))
+
+
+HERTZ = read_response(1, 3, b"\x13\x88")
+
+Step = tuple[str, bytes]
+
+
+def listen(*steps: Step) -> tuple[list[tuple[int, bytes]], Counter[str]]:
+    """Play a dialogue: ("w", bytes) is written by the master, ("r", bytes) read, ("cut", bytes) cut."""
+    counts: Counter[str] = Counter()
+    bus = Bus(counts)
+    exchanges: list[Exchange] = []
+    for kind, data in steps:
+        if kind == "w":
+            bus.wrote(data, complete=True)
+        else:
+            exchanges += bus.read(data, complete=kind == "r", captured_at_ns=None)
+    bus.finish()
+    return [(exchange.address, exchange.register_bytes) for exchange in exchanges], +counts
+
+
+def test_answer_in_one_piece() -> None:
+    """A request and its answer are an exchange."""
+    exchanges, counts = listen(("w", PCS), ("r", PCS_ANSWER))
+    assert exchanges == [(0x9C72, PCS_REGISTERS)]
+    assert counts == Counter(requests=1, frames=1)
+
+
+def test_answer_byte_by_byte() -> None:
+    """The answer may come in pieces of any size."""
+    exchanges, counts = listen(("w", PCS), *(("r", bytes((byte,))) for byte in PCS_ANSWER))
+    assert exchanges == [(0x9C72, PCS_REGISTERS)]
+    assert counts == Counter(requests=1, frames=1)
+
+
+def test_answer_with_garbage_behind() -> None:
+    """Bytes behind the answer are counted, and do not reach the next exchange."""
+    exchanges, counts = listen(("w", PCS), ("r", PCS_ANSWER + b"\x01\x03\xb8"), ("w", PCS), ("r", PCS_ANSWER))
+    assert exchanges == [(0x9C72, PCS_REGISTERS)] * 2
+    assert counts == Counter(requests=2, frames=2, resyncs=1, stray_bytes=3)
+
+
+def test_request_in_two_writes() -> None:
+    """A partial write is completed by the next one."""
+    exchanges, _ = listen(("w", PCS[:3]), ("w", PCS[3:]), ("r", PCS_ANSWER))
+    assert exchanges == [(0x9C72, PCS_REGISTERS)]
+
+
+def test_stale_bytes_before_the_answer_are_passed_over() -> None:
+    """Where bytes of an older answer come first, the right frame is found behind them."""
+    exchanges, counts = listen(("w", PCS), ("r", b"\x00\x01\x03\x00"), ("r", PCS_ANSWER))
+    assert exchanges == [(0x9C72, PCS_REGISTERS)]
+    assert counts == Counter(requests=1, frames=1, resyncs=1, stray_bytes=4)
+
+
+def test_stale_bytes_over_several_requests_make_no_exchange() -> None:
+    """Short reads of a stale answer across requests give nothing, and the bus is back in step after them."""
+    stale = [
+        step for start in range(40, 60, 5) for step in (("w", PCS), ("r", PCS_ANSWER[start : start + 5]))
+    ]
+    exchanges, counts = listen(*stale, ("w", PCS), ("r", PCS_ANSWER))
+    assert exchanges == [(0x9C72, PCS_REGISTERS)]
+    assert counts == Counter(requests=5, frames=1, incomplete_answers=4, stray_bytes=20)
+
+
+@pytest.mark.parametrize("position", range(len(PCS_ANSWER)))
+def test_wrong_byte_makes_no_exchange(position: int) -> None:
+    """A wrong byte at any position of the answer is noticed."""
+    wrong = bytearray(PCS_ANSWER)
+    wrong[position] ^= 0x10
+    exchanges, _ = listen(("w", PCS), ("r", bytes(wrong)))
+    assert exchanges == []
+
+
+def test_wrong_crc_is_counted() -> None:
+    """An answer of full length with a wrong CRC is a CRC error."""
+    _, counts = listen(("w", PCS), ("r", PCS_ANSWER[:-1] + b"\x00"), ("w", PCS), ("r", PCS_ANSWER))
+    assert (counts["crc_errors"], counts["frames"]) == (1, 1)
+
+
+def test_request_without_answer_is_counted() -> None:
+    """A request that is followed by another one was not answered."""
+    exchanges, counts = listen(("w", PCS), ("w", PCS), ("r", PCS_ANSWER))
+    assert exchanges == [(0x9C72, PCS_REGISTERS)]
+    assert counts == Counter(requests=2, unanswered=1, frames=1)
+
+
+def test_answer_of_another_unit_is_not_taken() -> None:
+    """A frame with a right CRC from another unit answers nothing."""
+    exchanges, _ = listen(("w", PCS), ("r", read_response(2, 3, PCS_REGISTERS)))
+    assert exchanges == []
+
+
+def test_answer_with_another_byte_count_is_not_taken() -> None:
+    """A frame with a right CRC and too few registers answers nothing."""
+    exchanges, _ = listen(("w", PCS), ("r", read_response(1, 3, PCS_REGISTERS[:-2])))
+    assert exchanges == []
+
+
+def test_refusal_is_counted() -> None:
+    """An exception answer closes the request without an exchange."""
+    exchanges, counts = listen(("w", PCS), ("r", exception_response(1, 3, 2)), ("w", PCS), ("r", PCS_ANSWER))
+    assert exchanges == [(0x9C72, PCS_REGISTERS)]
+    assert counts == Counter(requests=2, exceptions=1, frames=1)
+
+
+OTHER_EXCHANGES = {
+    "read coils": (with_crc(b"\x01\x01\x00\x00\x00\x0a"), with_crc(b"\x01\x01\x02\xff\x03")),
+    "write one register": (with_crc(b"\x01\x06\x00\x01\x00\x03"), with_crc(b"\x01\x06\x00\x01\x00\x03")),
+    "write registers": (
+        with_crc(b"\x01\x10\x00\x01\x00\x02\x04\x00\x0a\x01\x02"),
+        with_crc(b"\x01\x10\x00\x01\x00\x02"),
+    ),
+    "vendor function": (with_crc(b"\x01\x41\x07"), with_crc(b"\x01\x41\x00\x01")),
+    "report server id": (with_crc(b"\x01\x11"), with_crc(b"\x01\x11\x02\x0a\xff")),
+}
+
+
+@pytest.mark.parametrize("name", OTHER_EXCHANGES)
+def test_other_function_is_recognised_and_counted(name: str) -> None:
+    """Exchanges that are no reads of registers keep the bus in step and are counted."""
+    request, answer = OTHER_EXCHANGES[name]
+    exchanges, counts = listen(("w", request), ("r", answer), ("w", PCS), ("r", PCS_ANSWER))
+    assert exchanges == [(0x9C72, PCS_REGISTERS)]
+    assert counts == Counter(requests=2, other_functions=1, frames=1)
+
+
+def test_cut_answer_is_no_exchange() -> None:
+    """What strace cut cannot be joined, even where the rest would fit."""
+    exchanges, _ = listen(("w", PCS), ("cut", PCS_ANSWER[:10]), ("r", PCS_ANSWER[10:]))
+    assert exchanges == []
+
+
+def test_bytes_before_the_first_request_are_dropped() -> None:
+    """A tap that is attached in the middle of an answer waits for the next request."""
+    exchanges, counts = listen(("r", PCS_ANSWER), ("w", PCS), ("r", PCS_ANSWER))
+    assert len(exchanges) == 1
+    assert counts["stray_bytes"] == len(PCS_ANSWER)
+
+
+def test_wrong_request_takes_no_answer() -> None:
+    """After a write that is no request, an answer that fits the request before it is not its answer."""
+    exchanges, _ = listen(("w", L1), ("w", L2[:-1] + b"\x00"), ("r", voltage(2)))
+    assert exchanges == []
+
+
+def test_lost_answer_leaves_only_its_own_gap() -> None:
+    """After a lost answer the ones behind it count, once another byte count has proved the bus in step."""
+    exchanges, counts = listen(
+        ("w", L1), ("w", L2), ("r", voltage(2)), ("w", L3), ("r", voltage(3)), ("w", FREQUENCY), ("r", HERTZ)
+    )
+    assert exchanges == [(0x5B02, b"\0\0\0\2"), (0x5B04, b"\0\0\0\3"), (0x5B2C, b"\x13\x88")]
+    assert counts == Counter(requests=4, frames=3, unanswered=1)
+
+
+def test_late_answers_make_no_exchange() -> None:
+    """Answers that each come one request late are never taken for those of the later requests."""
+    exchanges, counts = listen(
+        ("w", L1), ("w", L2), ("r", voltage(1)), ("w", L3), ("r", voltage(2)),
+        ("w", FREQUENCY), ("r", voltage(3)), ("w", L1), ("r", HERTZ),
+    )  # fmt: skip
+    assert exchanges == []
+    assert counts["ambiguous_answers"] == 2
+
+
+def test_answer_behind_a_late_one_proves_the_doubt() -> None:
+    """Two answers after one request: the first was a late one, and neither is taken."""
+    exchanges, counts = listen(
+        ("w", L1), ("w", L2), ("r", voltage(1)), ("r", voltage(2)), ("w", FREQUENCY), ("r", HERTZ)
+    )
+    assert exchanges == [(0x5B2C, b"\x13\x88")]
+    assert counts["ambiguous_answers"] == 1
+
+
+def test_doubt_is_bounded() -> None:
+    """A bus whose answers all look alike is believed again after a bounded number of exchanges."""
+    rest = [
+        step
+        for value in range(2, MAX_IN_DOUBT + 20)
+        for step in (("w", read_request(1, 3, value, 2)), ("r", voltage(value)))
+    ]
+    exchanges, counts = listen(("w", L1), *rest)
+    assert counts["ambiguous_answers"] == MAX_IN_DOUBT
+    assert len(exchanges) == MAX_IN_DOUBT + 18 - MAX_IN_DOUBT
+
+
+def test_buses_do_not_mix() -> None:
+    """Each process and descriptor is a bus of its own."""
+    counts: Counter[str] = Counter()
+    buses = Buses(counts)
+    buses.bus(1, 4).wrote(PCS, complete=True)
+    assert buses.bus(1, 5).read(PCS_ANSWER, complete=True, captured_at_ns=1) == []
+    assert buses.bus(2, 4).read(PCS_ANSWER, complete=True, captured_at_ns=1) == []
+    assert len(buses.bus(1, 4).read(PCS_ANSWER, complete=True, captured_at_ns=1)) == 1
+
+
+def test_buses_are_bounded() -> None:
+    """A stream that names ever new descriptors keeps the latest ones only."""
+    counts: Counter[str] = Counter()
+    buses = Buses(counts)
+    for descriptor in range(10 * MAX_BUSES):
+        buses.bus(1, descriptor)
+    assert len(buses._buses) == MAX_BUSES
+    assert counts["dropped_buses"] == 9 * MAX_BUSES
+
+
+@given(st.lists(st.tuples(st.booleans(), st.binary(max_size=400), st.booleans()), max_size=40))
+def test_arbitrary_transfers_never_raise_and_stay_bounded(transfers: list[tuple[bool, bytes, bool]]) -> None:
+    """Nothing that a process moves can raise, grow the bus, or make an exchange by chance."""
+    bus = Bus(Counter())
+    for written, data, complete in transfers:
+        if written:
+            bus.wrote(data, complete=complete)
+        else:
+            assert bus.read(data, complete=complete, captured_at_ns=0) == []
+        assert len(bus._written) <= 512
+        assert len(bus._read) <= 512
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from([L1, L2, L3, FREQUENCY, PCS]), st.sampled_from(["answer", "lost", "wrong"]))
+    ),
+    st.data(),
+)
+def test_only_true_values_come_out(dialogue: list[tuple[bytes, str]], data: st.DataObject) -> None:
+    """With answers lost and broken at random, each exchange still holds its own address's bytes."""
+    bus = Bus(Counter())
+    for request, fate in dialogue:
+        address, count = int.from_bytes(request[2:4]), int.from_bytes(request[4:6])
+        registers = (address.to_bytes(2) * count)[: 2 * count]
+        answer = bytearray(read_response(1, 3, registers))
+        bus.wrote(request, complete=True)
+        if fate == "lost":
+            continue
+        if fate == "wrong":
+            answer[data.draw(st.integers(0, len(answer) - 1))] ^= data.draw(st.integers(1, 255))
+        for exchange in bus.read(bytes(answer), complete=True, captured_at_ns=None):
+            assert exchange.register_bytes[:2] == exchange.address.to_bytes(2)

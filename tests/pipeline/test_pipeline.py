@@ -1,0 +1,171 @@
+"""One stream's stages together: a simulated site's text in, the plant's own figures out."""
+
+from collections import Counter
+from functools import cache
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from recorder.commands.configuration import load_configuration
+from recorder.pipeline import Pipeline
+from recorder.points.flow import FlowBalance
+from recorder.points.point import Point
+from recorder.profiles.catalogue import Catalogue
+from recorder.simulator.faults import parse_faults
+from recorder.simulator.plant import Plant
+from recorder.simulator.strace_text import DIALECTS
+from recorder.simulator.stream import ExpectedSample, SiteStream
+
+NOON_S = 1_781_780_400  # 2026-06-18 11:00 UTC
+CAPTURE = Path("../shared/captures/lg-ess-gen1-both-part1.strace")
+
+
+@cache
+def catalogue() -> Catalogue:
+    return Catalogue(load_configuration(None, {}).profiles)
+
+
+def new_pipeline() -> Pipeline:
+    return Pipeline(catalogue(), "home", FlowBalance())
+
+
+def decode(text: bytes, cuts: list[int] | None = None) -> tuple[list[Point], Counter[str]]:
+    pipeline = new_pipeline()
+    edges = [0, *sorted(cuts or []), len(text)]
+    points = [point for start, end in pairwise(edges) for point in pipeline.feed(text[start:end], None)]
+    return [*points, *pipeline.finish()], +pipeline.counts
+
+
+@cache
+def record(dialect: str, faults: str, seconds: int, seed: int) -> tuple[bytes, tuple[ExpectedSample, ...]]:
+    """Give the text of a simulated site and what a receiver must find in it."""
+    stream = SiteStream(Plant(seed, NOON_S), DIALECTS[dialect], parse_faults(faults), seed)
+    pieces = [next(stream) for _ in range(seconds)]
+    text = b"".join(piece.texts[0] for piece in pieces)
+    return text, tuple(sample for piece in pieces for sample in piece.truth)
+
+
+def of_devices(points: list[Point]) -> list[Point]:
+    return [point for point in points if point.measurement != "flow"]
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_every_dialect_gives_the_plants_figures(dialect: str) -> None:
+    """Each sample of the plant is one point with exactly its values, and nothing else is."""
+    text, truth = record(dialect, "none", 20, 1)
+    points, counts = decode(text)
+    found = of_devices(points)
+    assert [point.measurement for point in found] == [sample.device for sample in truth]
+    for point, sample in zip(found, truth, strict=True):
+        assert point.fields == pytest.approx(sample.fields, rel=1e-15)
+    assert counts["frames"] == 20 * 8
+
+
+@pytest.mark.parametrize("dialect", [name for name, dialect in DIALECTS.items() if dialect.stamp == "ttt"])
+def test_points_carry_the_stamp_of_their_last_byte(dialect: str) -> None:
+    """A point's time is the stamp of the line that brought the last byte of its answer."""
+    text, truth = record(dialect, "none", 20, 1)
+    points, _ = decode(text)
+    assert [point.time_ns for point in of_devices(points)] == [sample.at_ns for sample in truth]
+
+
+@given(st.lists(st.integers(0, 25_000), max_size=40))
+def test_any_split_gives_the_same_points(cuts: list[int]) -> None:
+    """However the network cuts the stream, points and counts are the same."""
+    text, _ = record("ttt", "all", 10, 7)
+    assert decode(text, [min(cut, len(text)) for cut in cuts]) == decode(text)
+
+
+def test_byte_by_byte_gives_the_same_points() -> None:
+    """Even when every byte comes alone."""
+    text, _ = record("ttt", "all", 5, 7)
+    assert decode(text, list(range(len(text)))) == decode(text)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_faults_cost_only_what_they_hit(seed: int) -> None:
+    """Under every fault at once, undamaged samples all come out, and no value ever differs."""
+    text, truth = record("ttt", "all", 120, seed)
+    expected = {(sample.device, sample.at_ns): sample for sample in truth}
+    points, counts = decode(text)
+    found = {(point.measurement, point.time_ns): point.fields for point in of_devices(points)}
+    for key, sample in expected.items():
+        if sample.certain:
+            assert found.get(key) == pytest.approx(sample.fields, rel=1e-15)
+    by_second = {(str(sample.device), sample.at_ns // 10**9): sample.fields for sample in truth}
+    for (measurement, time_ns), fields in found.items():
+        assert time_ns is not None
+        true_fields = by_second[measurement, time_ns // 10**9]
+        assert fields == pytest.approx({name: true_fields[name] for name in fields}, rel=1e-15)
+    assert counts["frames"] > 0
+
+
+@given(st.lists(st.binary(max_size=500), max_size=20))
+def test_arbitrary_bytes_never_raise_and_make_no_point(chunks: list[bytes]) -> None:
+    """Whatever is sent to a port, only checked frames become points."""
+    pipeline = new_pipeline()
+    points = [point for chunk in chunks for point in pipeline.feed(chunk, 0)]
+    assert [*points, *pipeline.finish()] == []
+
+
+@given(st.data())
+def test_damaged_text_never_makes_a_wrong_value(data: st.DataObject) -> None:
+    """Whatever stands in place of a part of the stream, each value that comes out is the plant's."""
+    text, truth = record("ttt", "none", 4, 3)
+    start = data.draw(st.integers(0, len(text) - 1))
+    end = data.draw(st.integers(start, min(len(text), start + 500)))
+    points, _ = decode(text[:start] + data.draw(st.binary(max_size=200)) + text[end:])
+    values: dict[str, set[float]] = {name: set() for sample in truth for name in sample.fields}
+    for sample in truth:
+        for name, value in sample.fields.items():
+            values[name].add(round(value, 9))
+    for point in of_devices(points):
+        for name, value in point.fields.items():
+            assert round(value, 9) in values[name]
+
+
+def test_points_received_in_one_chunk_do_not_share_a_time() -> None:
+    """Without stamps, samples that arrive together still are points of their own."""
+    text, truth = record("capture", "none", 20, 1)
+    pipeline = new_pipeline()
+    points = pipeline.feed(text, 1_781_780_400_000_000_000)
+    times = {(point.measurement, point.time_ns) for point in of_devices(points)}
+    assert len(times) == len(truth)
+
+
+def test_silent_stream_closes_its_scan() -> None:
+    """A scan whose last answer never comes is a point once the clock is past its timeout."""
+    text, _ = record("ttt", "none", 3, 1)
+    pipeline = new_pipeline()
+    head = text[: text.index(rb"\x5b\x14")]
+    pipeline.feed(head, None)
+    assert pipeline.expire(NOON_S * 10**9 + 2 * 10**9) == []
+    (point,) = pipeline.expire(NOON_S * 10**9 + 60 * 10**9)
+    assert set(point.fields) == {"active_import", "active_export", "voltage_l1", "voltage_l2", "voltage_l3"}
+
+
+@pytest.mark.skipif(not CAPTURE.exists(), reason="the real capture is not part of the repository")
+def test_real_capture_gives_its_every_frame_and_none_else() -> None:
+    """A minute of a real controller: ten PCS answers, and of the meter each field as often as it was read."""
+    points, counts = decode(CAPTURE.read_bytes())
+    fields = Counter((point.measurement, name) for point in points for name in point.fields)
+    assert sum(point.measurement == "pcs" for point in points) == 10
+    assert {name: count for (measurement, name), count in fields.items() if measurement == "powermeter"} == {
+        "active_import": 11, "active_export": 11, "voltage_l1": 11, "voltage_l2": 10, "voltage_l3": 10,
+        "active_power": 11, "frequency": 11,
+    }  # fmt: skip
+    assert counts["frames"] == 85
+
+
+@pytest.mark.skipif(not CAPTURE.exists(), reason="the real capture is not part of the repository")
+def test_real_capture_gives_the_values_of_its_bytes() -> None:
+    """The first samples of the capture, read by hand from its hexadecimal text."""
+    points, _ = decode(CAPTURE.read_bytes())
+    meter = next(point for point in points if point.measurement == "powermeter")
+    assert meter.fields == {"active_power": 218.75, "frequency": 49.99}
+    pcs = next(point for point in points if point.measurement == "pcs").fields
+    assert (pcs["active_power"], pcs["pv1_power"], pcs["pv2_power"], pcs["pv_power"]) == (134, 109, 62, 171)
+    assert (pcs["battery_voltage"], pcs["battery_soc_raw"], pcs["frequency"]) == (198.9, 20.5, 49.97)

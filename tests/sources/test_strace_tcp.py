@@ -1,0 +1,150 @@
+"""The TCP listener, with real sockets: who is served, who is not, and when it hangs up."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from ipaddress import ip_network
+
+import pytest
+
+from recorder.sources.strace_tcp import ListenerOptions, StraceTcpListener
+
+LOOPBACK = ip_network("127.0.0.0/8")
+
+
+class Recording:
+    """A handler that keeps what it was fed."""
+
+    def __init__(self) -> None:
+        self.text = b""
+        self.finished = 0
+        self.times_ns: list[int] = []
+
+    @property
+    def useful(self) -> bool:
+        return b"frame" in self.text
+
+    def feed(self, chunk: bytes, received_at_ns: int) -> None:
+        self.text += chunk
+        self.times_ns.append(received_at_ns)
+
+    def finish(self) -> None:
+        self.finished += 1
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+@asynccontextmanager
+async def listening(
+    max_connections: int = 8, idle_close_seconds: float = 30.0, allow: str = "127.0.0.0/8"
+) -> AsyncIterator[tuple[StraceTcpListener, list[Recording]]]:
+    opened: list[Recording] = []
+
+    def open_stream(_peer: str) -> Recording:
+        opened.append(Recording())
+        return opened[-1]
+
+    options = ListenerOptions(
+        "pcs", "127.0.0.1", 0, (ip_network(allow),), max_connections, idle_close_seconds
+    )
+    listener = StraceTcpListener(options, open_stream)
+    await listener.start()
+    try:
+        yield listener, opened
+    finally:
+        await listener.close()
+        await until(lambda: listener.connections == 0)
+        while clients:
+            _, writer = clients.pop()
+            writer.close()
+            with suppress(ConnectionError):
+                await writer.wait_closed()
+
+
+clients: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
+
+
+async def connect(listener: StraceTcpListener) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    clients.append(await asyncio.open_connection("127.0.0.1", listener.port))
+    return clients[-1]
+
+
+async def test_each_connection_is_a_stream_of_its_own() -> None:
+    """Bytes of two connections at once reach two handlers, in order, and each ends once."""
+    async with listening() as (listener, opened):
+        writers = [(await connect(listener))[1] for _ in range(2)]
+        for number, writer in enumerate(writers):
+            writer.write(b"hello %d" % number)
+        await until(lambda: len(opened) == 2 and all(len(stream.text) == 7 for stream in opened))
+        for writer in writers:
+            writer.close()
+        await until(lambda: all(stream.finished for stream in opened))
+        assert sorted(stream.text for stream in opened) == [b"hello 0", b"hello 1"]
+        assert [stream.finished for stream in opened] == [1, 1]
+        assert listener.connections == 0
+
+
+async def test_reconnect_is_taken_at_once() -> None:
+    """A controller that comes back while its old connection still hangs gets a new stream."""
+    async with listening() as (listener, opened):
+        _, old = await connect(listener)
+        old.write(b"old")
+        _, new = await connect(listener)
+        new.write(b"new")
+        await until(lambda: [stream.text for stream in opened] == [b"old", b"new"])
+
+
+async def test_silent_connection_is_closed() -> None:
+    """A connection without a byte for the idle time is hung up, and its stream ends."""
+    async with listening(idle_close_seconds=0.2) as (listener, opened):
+        reader, _ = await connect(listener)
+        assert await asyncio.wait_for(reader.read(), 10) == b""
+        await until(lambda: bool(opened) and opened[0].finished == 1)
+        assert listener.counts["hung_up"] == 1
+
+
+async def test_address_that_is_not_allowed_is_refused() -> None:
+    """A peer outside the allow list is closed before a byte of it is read."""
+    async with listening(allow="192.0.2.0/24") as (listener, opened):
+        reader, _ = await connect(listener)
+        assert await asyncio.wait_for(reader.read(), 10) == b""
+        assert opened == []
+        assert listener.counts["refused_address"] == 1
+
+
+async def test_useful_connection_is_kept_when_all_places_are_taken() -> None:
+    """At the limit a connection without a frame makes room, and one with frames stays."""
+    async with listening(max_connections=2) as (listener, opened):
+        _, controller = await connect(listener)
+        controller.write(b"frame")
+        await until(lambda: bool(opened) and opened[0].useful)
+        for _ in range(5):
+            await connect(listener)
+        await until(lambda: listener.counts["accepted"] == 6)
+        assert opened[0].finished == 0
+        assert listener.connections == 2
+
+
+async def test_new_connection_is_refused_when_all_are_useful() -> None:
+    """Where every place brings frames, one more is turned away and the others go on."""
+    async with listening(max_connections=1) as (listener, opened):
+        _, controller = await connect(listener)
+        controller.write(b"frame")
+        await until(lambda: bool(opened) and opened[0].useful)
+        reader, _ = await connect(listener)
+        assert await asyncio.wait_for(reader.read(), 10) == b""
+        assert listener.counts["refused_full"] == 1
+        assert opened[0].finished == 0
+        controller.close()
+
+
+async def test_loss_of_a_taken_port_is_an_error() -> None:
+    """Two listeners cannot have one port: the second says so."""
+    async with listening() as (listener, _):
+        options = ListenerOptions("other", "127.0.0.1", listener.port, (LOOPBACK,), 1, 1.0)
+        with pytest.raises(OSError, match="in use"):
+            await StraceTcpListener(options, lambda _peer: Recording()).start()
