@@ -41,7 +41,11 @@ GRID_EXPORT, BATTERY_CHARGE, INVERTER = "light-purple", "semi-dark-green", "oran
 OF_SITE = '"site" =~ /^$site$/ AND $timeFilter'
 OF_DEVICE = f'"device" =~ /^$device$/ AND {OF_SITE}'
 OF_METER = f'"device" =~ /^$meter$/ AND {OF_SITE}'
+OF_BOTH = f'("device" =~ /^$device$/ OR "device" =~ /^$meter$/) AND {OF_SITE}'
 EACH_INTERVAL = "GROUP BY time($__interval) fill(null)"
+
+# Where a point of the plot is an hour or more, quarter hours tell what minutes tell, ten times faster.
+IN_MINUTES, IN_HOURS = "$__interval_ms < 3600000 AND", "$__interval_ms >= 3600000 AND"
 
 # What is plotted, in W; `{of}` is the aggregate.
 POWERS = {
@@ -217,11 +221,7 @@ def live_panels() -> list[Builder[Panel]]:
             f"Power of the battery: discharging is positive, charging negative. {newest}",
         ),
         place(
-            charge,
-            (4, 4),
-            "State of charge",
-            "percent",
-            f"Charge of the battery as its owner sees it. {newest}",
+            charge, (4, 4), "State of charge", "percent", f"Charge as the battery's owner sees it. {newest}"
         ),
     ]
 
@@ -229,7 +229,10 @@ def live_panels() -> list[Builder[Panel]]:
 def power_panels() -> list[Builder[Panel]]:
     """Power and state of charge over time."""
     samples = select(POWERS, "mean", '"flow"', OF_DEVICE, EACH_INTERVAL)
-    minutes = select(POWERS, "mean", '"rollups"."flow_1m"', OF_DEVICE, EACH_INTERVAL)
+    minutes = select(POWERS, "mean", '"rollups"."flow_1m"', IN_MINUTES, OF_DEVICE, EACH_INTERVAL)
+    watts = {name: f"4000 * ({kwh_a_quarter})" for name, kwh_a_quarter in POWERS.items()}
+    quarters = select(watts, "mean", '"rollups"."energy_15m"', IN_HOURS, OF_BOTH, EACH_INTERVAL)
+    long_range = curves("1m").with_target(Target(minutes)).with_target(Target(quarters, "B"))
     charge = select({"Charge": '{of}("battery_soc")'}, "mean", '"rollups"."pcs_1m"', OF_DEVICE, EACH_INTERVAL)
     return [
         place(
@@ -240,11 +243,12 @@ def power_panels() -> list[Builder[Panel]]:
             f"Means of a few samples. {SIGNS} A gap is missing data. {LAST_HOUR}",
         ),
         place(
-            coloured(curves("1m").with_target(Target(minutes)), POWER_COLOURS),
+            coloured(long_range, POWER_COLOURS),
             (16, 9),
             "Power",
             "watt",
-            f"Means of one minute or more, for ranges up to years. {SIGNS} A gap is missing data.",
+            f"Means of a minute or more. {SIGNS} A gap is missing data. Points of an hour or more come from"
+            " energies: there the gain of a counter in an outage shows at its end.",
         ),
         place(
             curves("1m").min(0).max(100).color_scheme(one_colour(BATTERY)).with_target(Target(charge)),

@@ -12,13 +12,13 @@ from typing import BinaryIO
 
 import click
 
-from recorder.commands.options import config_option, load_or_exit
+from recorder.commands.options import config_option, fail, load_or_exit
 from recorder.counts import MEANINGS
 from recorder.pipeline import Pipeline
 from recorder.points.flow import FlowBalance
 from recorder.points.point import Point
 from recorder.profiles.catalogue import Catalogue
-from recorder.sources.replay import open_capture
+from recorder.sources.replay import UNREADABLE, open_capture
 
 _CHUNK_BYTES = 1 << 16
 
@@ -39,11 +39,14 @@ def decode(file: Path, config: Path | None) -> None:
     """  # noqa: D301
     configuration = load_or_exit(config)
     pipeline = Pipeline(Catalogue(configuration.profiles), configuration.settings.site, FlowBalance())
-    if str(file) == "-":
-        _decode(sys.stdin.buffer, pipeline)
-    else:
-        with open_capture(file) as stream:
-            _decode(stream, pipeline)
+    try:
+        if str(file) == "-":
+            _decode(sys.stdin.buffer, pipeline)
+        else:
+            with open_capture(file) as stream:
+                _decode(stream, pipeline)
+    except UNREADABLE as error:
+        fail(f"cannot read {file}: {error}")
     print_counts(pipeline.counts)
 
 

@@ -25,7 +25,7 @@ from recorder.pipeline import Pipeline
 from recorder.points.flow import FlowBalance
 from recorder.points.point import Point
 from recorder.profiles.catalogue import Catalogue
-from recorder.sources.replay import open_capture, pace_of, timed_chunks
+from recorder.sources.replay import UNREADABLE, open_capture, pace_of, timed_chunks
 from recorder.spool.memory import MemoryQueue
 
 # The queue is kept between these, so that a file of any size takes little memory.
@@ -69,8 +69,8 @@ def replay(
     job = _Replay(configuration, site or configuration.settings.site)
     try:
         asyncio.run(job.run(files, start.replace(tzinfo=UTC) if start else None))
-    except OSError as error:
-        fail(f"cannot read {error.filename}: {error.strerror}")
+    except UNREADABLE as error:
+        fail(f"cannot read a file to its end: {error}")
     if not no_backfill:
         job.backfill()
     print_counts(job.counts)

@@ -29,6 +29,7 @@ Row = dict[str, Any]
 _WRONG_USER = "set the user name, password or token that InfluxDB knows"
 _WRONG_URL = "check the URL: what answers there is no InfluxDB"
 _FAST_COMPRESSION = 1
+_QUOTED = re.compile(r"'(?:[^'\\]|\\.)*'?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,17 @@ class Connection:
     token: str = field(default="", repr=False)
     timeout_seconds: float = 10.0
     compress: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse what can not be sent.
+
+        Raises:
+            ValueError: The URL is none, or a name or secret holds a control character.
+        """
+        if not re.match(r"https?://[^/\s]", self.url):
+            raise ValueError(f"the URL of InfluxDB begins with http:// or https://, unlike {self.url!r}")
+        if not (self.username + self.password + self.token).isprintable():
+            raise ValueError("user name, password or token of InfluxDB hold a control character")
 
     @property
     def authorization(self) -> str:
@@ -148,16 +160,15 @@ class InfluxServer:
         headers = {"Content-Type": "application/x-www-form-urlencoded"}
         body = urlencode({"q": statement}).encode()
         answer = self._request("POST", f"/query?{parameters}", body, headers, timeout_seconds)
-        reason = reason_of(answer.status, answer.body)
+        reason = _redacted(reason_of(answer.status, answer.body))
         if answer.status in {401, 403}:
             raise InfluxRefused(answer.status, reason, _WRONG_USER)
         try:
             document = json.loads(answer.body)
             result = document["results"][0] if answer.status == 200 else document
             if "error" in result:
-                raise InfluxRefused(
-                    answer.status, str(result["error"]), f"InfluxDB does not run: {statement}"
-                )
+                reason = _redacted(str(result["error"]))
+                raise InfluxRefused(answer.status, reason, "InfluxDB does not carry the statement out")
             return _rows(result)
         except (ValueError, LookupError, TypeError, AttributeError):
             raise InfluxRefused(answer.status, reason, _WRONG_URL) from None
@@ -176,6 +187,8 @@ class InfluxServer:
             return WriteAnswer(error.status, (error.body or "").encode(), _lower_case(error.headers))
         except urllib3.exceptions.HTTPError as error:
             raise self._unreachable(error) from None
+        except UnicodeDecodeError:
+            return WriteAnswer(0, b"the answer is no text", {})
         # The client takes any 2xx for success and returns nothing; the status is in its last answer.
         return WriteAnswer(self._client.api_client.last_response.status, b"", {})
 
@@ -214,6 +227,11 @@ class InfluxServer:
 
 def _lower_case(headers: Mapping[str, str] | None) -> dict[str, str]:
     return {name.lower(): value for name, value in (headers or {}).items()}
+
+
+def _redacted(reason: str) -> str:
+    """A server that can not parse a statement repeats it, with the password in it."""
+    return _QUOTED.sub("'...'", reason) if "PASSWORD" in reason.upper() else reason
 
 
 def _is_json_object(body: bytes) -> bool:

@@ -33,8 +33,8 @@ class SetUpSettings:
     """What the database should look like.
 
     `timezone` is an IANA name. With `claim_new_server` the connection's user is created as the admin
-    of a server that demands a login and has no user yet. A reader, for Grafana, is created where `reader_username` is set.
-    `backfill_timeout_seconds` bounds one statement of a backfill.
+    of a server that demands a login and has no user yet. A reader, for Grafana, is created where
+    `reader_username` is set. `backfill_timeout_seconds` bounds one statement of a backfill.
     """
 
     profiles: tuple[Profile, ...]

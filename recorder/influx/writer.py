@@ -134,7 +134,8 @@ class BatchingWriter:
 
     async def _wait_for_a_batch(self) -> None:
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._nudge.wait(), self._settings.flush_after_seconds)
+            async with asyncio.timeout(self._settings.flush_after_seconds):
+                await self._nudge.wait()
         self._nudge.clear()
 
     def _report_end(self, task: asyncio.Task[None]) -> None:
@@ -227,7 +228,8 @@ class BatchingWriter:
             await asyncio.sleep(min(seconds, self._settings.retry_first_seconds))
             return
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._stopping.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await self._stopping.wait()
 
     def _report_success(self) -> None:
         if self.last_error:

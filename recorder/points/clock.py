@@ -6,6 +6,8 @@ point carries. Never reads a clock itself.
 A stamp is the better time: it does not contain the network. It is kept as it is while the two
 clocks agree within the tolerance, so that a stream and a replay of its copy give the same times.
 Beyond that, stamps are corrected by one offset, held until it is off by more than the tolerance.
+Text that comes late may only have waited in the network, so lateness of up to a minute counts as a
+wrong clock only when it lasts.
 """
 
 from collections import Counter
@@ -41,7 +43,7 @@ class ControllerClock:
         """Give the time of a line, all in Unix ns: when it was stamped, and when it arrived."""
         seen_ns = received_at_ns - stamped_at_ns
         if self._offset_ns is None:
-            self._offset_ns = seen_ns if abs(seen_ns) > self._tolerance_ns else 0
+            self._offset_ns = 0 if -self._tolerance_ns <= seen_ns <= _LONGEST_STALL_NS else seen_ns
         lag_ns = seen_ns - self._offset_ns
         if lag_ns < -self._tolerance_ns or lag_ns > _LONGEST_STALL_NS:
             # Text cannot arrive before it was written, nor wait for ever: a clock was set.

@@ -6,6 +6,7 @@ is ever due, so nothing is lost.
 """
 
 import asyncio
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import count
@@ -117,7 +118,6 @@ class _Link:
         self._host = host
         self._port = port
         self._progress = progress
-        self._reader: asyncio.StreamReader | None = None
         self._writer: asyncio.StreamWriter | None = None
         self._pause_seconds = _FIRST_PAUSE_SECONDS
         self._next_try = 0.0
@@ -151,16 +151,15 @@ class _Link:
                 writer.transport.abort()
 
     async def _send_piece(self, piece: bytes) -> bool:
-        if self._reader is not None and self._reader.at_eof():
-            await self.close()
         if self._writer is None and not await self._connect():
             return False
         assert self._writer is not None
         try:
+            # A receiver that closed its own direction, as nc does, still reads: only an error ends it.
             self._writer.write(piece)
             await self._writer.drain()
         except OSError as error:
-            self._progress.problem = f"{self._host}:{self._port} went away: {error.strerror or error}"
+            self._progress.problem = f"{self._host}:{self._port} went away: {error.strerror}"
             await self.close()
             return False
         self._progress.bytes_sent += len(piece)
@@ -172,9 +171,9 @@ class _Link:
             return False
         try:
             async with asyncio.timeout(_CONNECT_WITHIN_SECONDS):
-                self._reader, self._writer = await asyncio.open_connection(self._host, self._port)
+                _, self._writer = await asyncio.open_connection(self._host, self._port)
         except (OSError, TimeoutError) as error:
-            reason = getattr(error, "strerror", None) or "no answer"
+            reason = os.strerror(error.errno) if (error.errno or 0) > 0 else error.strerror or "no answer"
             self._progress.problem = (
                 f"cannot reach {self._host}:{self._port} ({reason}): is the receiver running?"
             )

@@ -8,6 +8,7 @@ import bz2
 import gzip
 import lzma
 import re
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,6 +19,8 @@ from typing import BinaryIO, Final, cast
 
 # PCS and meter together, polled once a second: about 70 lines a second.
 DEFAULT_LINES_PER_SECOND: Final = 70.0
+# What reading a capture raises: a missing file, or one that is not what its name's ending says.
+UNREADABLE: Final = (OSError, EOFError, lzma.LZMAError, zlib.error)
 _SAMPLE_BYTES: Final = 1 << 20
 _CHUNK_BYTES: Final = 1 << 18
 _STAMPED = re.compile(rb"(?m)^(?:\[pid +\d+\] |\d+ +)?\d{9,}\.\d{6,} ")

@@ -62,6 +62,7 @@ def resolved(
         escaped = _ESCAPED_BY_GRAFANA.sub(lambda match: f"\\{match[0]}", value)
         query = query.replace(f"${name}", escaped)
     query = query.replace("$timeFilter", f"time >= {start}ms and time <= {end}ms")
+    query = query.replace("$__interval_ms", str(interval * 1000))
     return query.replace("$__interval", f"{interval}s")
 
 

@@ -123,6 +123,29 @@ def test_answer_that_is_not_204_reaches_the_judge_as_it_is(has_v2_write: bool, s
     assert (verdict.after_seconds == 7.0) == (status == 503)
 
 
+def test_answer_that_is_no_text_is_no_success() -> None:
+    """Bytes that are no UTF-8 make influxdb-client fail; that is a pause, not a crash."""
+    with misfit(500, b"\xff\xfe") as url:
+        server = InfluxServer(Connection(url))
+        server._kind = ServerKind("", "", has_v2_write=True, has_continuous_queries=False)
+        answer = server.write(b"m f=1.0 1\n")
+    assert judge(answer.status, answer.body, answer.headers).action is Action.PAUSE
+
+
+@pytest.mark.parametrize("url", ["", "localhost:8086", "ftp://h", "http://"])
+def test_url_that_is_none_is_refused(url: str) -> None:
+    """A URL without a scheme or a host is an error that says what is allowed."""
+    with pytest.raises(ValueError, match="http://"):
+        Connection(url)
+
+
+def test_token_with_a_newline_is_refused() -> None:
+    """A secret that no header can carry is an error that does not show it."""
+    with pytest.raises(ValueError, match="control character") as refused:
+        Connection("http://h", token="hunter2\n")
+    assert "hunter2" not in str(refused.value)
+
+
 def test_secrets_are_in_no_text() -> None:
     """Neither password nor token shows in the representation of a connection."""
     shown = repr(Connection("http://h", username="u", password="hunter2", token="hunter2"))

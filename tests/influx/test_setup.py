@@ -146,11 +146,12 @@ def test_retention_below_an_hour_is_refused() -> None:
 
 
 def test_server_with_authentication_is_claimed_and_gets_a_reader(tmp_path: Path) -> None:
-    """The configured user becomes the admin of a fresh server; the reader may read, and only that."""
+    """With leave the configured user becomes the first admin; the reader may read, and only that."""
     with Influxd(tmp_path, auth=True) as influxd:
         influxd.username, influxd.password = "recorder", "it's \\ a secret"
         reader = {"reader_username": "grafana", "reader_password": "look"}
-        report = set_up(influxd, **reader).apply()
+        assert "create admin user first" in set_up(influxd, **reader).apply().problems[0]
+        report = set_up(influxd, claim_new_server=True, **reader).apply()
         assert report.problems == []
         assert "created the admin user recorder" in report.changes
         assert set_up(influxd, **reader).apply().changes == []

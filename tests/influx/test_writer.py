@@ -64,7 +64,7 @@ class Rig:
     async def until(self, condition: Callable[[], bool], timeout_seconds: float = 20.0) -> None:
         """Return as soon as `condition` holds."""
         async with asyncio.timeout(timeout_seconds):
-            while not condition():  # noqa: ASYNC110 - the condition is in another process
+            while not condition():
                 await asyncio.sleep(0.01)
 
     async def until_empty(self) -> None:

@@ -26,6 +26,13 @@ def test_wrong_clock_is_corrected_by_one_offset() -> None:
     assert (first, second) == (NOW, NOW + SECOND)
 
 
+def test_text_that_waited_before_the_connection_keeps_its_time() -> None:
+    """The first lines of a connection may be old: half a minute is no wrong clock."""
+    clock = ControllerClock(Counter())
+    assert clock.correct(NOW - 30 * SECOND, NOW) == NOW - 30 * SECOND
+    assert clock.correct(NOW, NOW) == NOW
+
+
 def test_clock_set_back_is_noticed_at_once() -> None:
     """After a step of an hour, back or forth, points go on at the recorder's time."""
     counts: Counter[str] = Counter()
