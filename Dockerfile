@@ -3,13 +3,11 @@
 FROM python:3.13.14-slim-trixie AS build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore
 WORKDIR /src
-COPY requirements.lock requirements-dev.lock ./
+COPY requirements.lock requirements-build.lock ./
 # The libraries, in a virtual environment without pip: each file has the hash that the lock names.
 RUN python -m venv --without-pip /opt/ess-recorder \
  && python -m pip --python /opt/ess-recorder install --only-binary :all: --require-hashes -r requirements.lock
-# The build backend, cut out of the development lock so that its hashes are kept in one place.
-RUN awk '/^[a-z]/ { keep = /^(hatchling|packaging|pathspec|pluggy|tomlkit|trove-classifiers)==/ } keep' requirements-dev.lock > requirements-build.lock \
- && python -m pip install --only-binary :all: --require-hashes -r requirements-build.lock
+RUN python -m pip install --only-binary :all: --require-hashes -r requirements-build.lock
 COPY pyproject.toml README.md LICENSE CHANGELOG.md ./
 COPY recorder recorder
 COPY config config

@@ -3,8 +3,6 @@
 Takes the shipped profiles, gives Markdown; `python -m docs.registers` writes it beside this file.
 """
 
-# ruff: noqa: INP001
-
 from pathlib import Path
 
 from recorder.commands.configuration import load_configuration

@@ -165,7 +165,11 @@ class Recorder:
             {
                 "sample_age_seconds": {f"{site}/{device}": age for (site, device), age in ages.items()},
                 "sources": {source.listener.options.name: source.figures() for source in self._sources},
-                "influxdb": {"state": self.influx.state, **figures},
+                "influxdb": {
+                    "state": self.influx.state,
+                    "set_up_problems": self.influx.set_up_problems,
+                    **figures,
+                },
             },
         )
 

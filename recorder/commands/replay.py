@@ -107,8 +107,7 @@ class _Replay:
                     task = progress.add_task(file.name, total=_text_bytes(file))
                     await self._file(file, start, sink, (progress, task))
                     start = None
-                while sink.figures()["queue_points"]:
-                    await asyncio.sleep(_POLL_SECONDS)
+                await _wait_for_queue(sink, 0)
         finally:
             await sink.stop(deadline_seconds=10)
             self.figures = sink.figures()
@@ -124,8 +123,7 @@ class _Replay:
             for chunk, at_ns in timed_chunks(stream, pace):
                 self._append(pipeline.feed(chunk, at_ns), sink)
                 progress.advance(task, len(chunk))
-                while sink.figures()["queue_points"] > _FULL_POINTS:
-                    await asyncio.sleep(_POLL_SECONDS)
+                await _wait_for_queue(sink, _FULL_POINTS)
         self._append(pipeline.finish(), sink)
         self.counts.update(pipeline.counts)
 
@@ -159,6 +157,11 @@ class _Replay:
                 fail(f"points are written, averages are not: {error}; run: ess-recorder queries backfill")
             finally:
                 server.close()
+
+
+async def _wait_for_queue(sink: InfluxSink, most_points: int) -> None:
+    while sink.figures()["queue_points"] > most_points:  # noqa: ASYNC110  # a queue has a depth, not an event
+        await asyncio.sleep(_POLL_SECONDS)
 
 
 def _progress() -> Progress:

@@ -70,6 +70,11 @@ class SetUp:
         self._printed: dict[str, str] = {}
         self._told: set[str] = set()
 
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """What was not as it should be when it was last looked at, with what to do about it."""
+        return tuple(sorted(self._told))
+
     def apply(self) -> Report:
         """Claim a fresh server, create what is missing, repair what differs.
 

@@ -124,6 +124,11 @@ class InfluxSink:
         remedy = f"; {self._writer.remedy}" if self._writer.remedy else ""
         return f"InfluxDB: {self._writer.last_error}{remedy}"
 
+    @property
+    def set_up_problems(self) -> tuple[str, ...]:
+        """What is not as it should be in the database; points are written all the same."""
+        return self._set_up.problems
+
     def figures(self) -> dict[str, float]:
         """How full the queue is, and what became of points since the start."""
         depth, counters = self._queue.depth(), self._writer.counters

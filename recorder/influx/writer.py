@@ -93,7 +93,6 @@ class BatchingWriter:
     def start(self) -> None:
         """Start sending; needs a running event loop."""
         self._task = asyncio.create_task(self._run(), name="influx-writer")
-        self._task.add_done_callback(self._report_end)
 
     def wake(self) -> None:
         """Tell the writer that lines were appended: a full batch is sent at once. Cheap."""
@@ -116,17 +115,27 @@ class BatchingWriter:
         self.state = WriterState.STOPPED
 
     async def _run(self) -> None:
-        while True:
-            batch = self._queue.take(self._settings.batch_points, self._settings.batch_bytes)
-            if batch is not None:
-                await self._settle(batch)
-            elif self._stopping.is_set():
-                return
-            elif not self._connected and await self._connect_or_wait():
-                # An empty queue is the time to find out what is wrong, before there is data to wait.
-                self._report_success()
-            if not self._stopping.is_set() and not self._batch_is_full():
-                await self._wait_for_a_batch()
+        done = False
+        while not done:
+            try:
+                done = await self._step()
+            except Exception as error:  # noqa: BLE001  # whatever it is, it must not end the recording
+                _log.error("unexpected error while writing, points are kept", exc_info=error)
+                await self._wait_after(Verdict(Action.RETRY, f"unexpected {type(error).__name__}"))
+
+    async def _step(self) -> bool:
+        """Send one batch, or wait for one; True when all is sent and the writer is to stop."""
+        batch = self._queue.take(self._settings.batch_points, self._settings.batch_bytes)
+        if batch is not None:
+            await self._settle(batch)
+        elif self._stopping.is_set():
+            return True
+        elif not self._connected and await self._connect_or_wait():
+            # An empty queue is the time to find out what is wrong, before there is data to wait.
+            self._report_success()
+        if not self._stopping.is_set() and not self._batch_is_full():
+            await self._wait_for_a_batch()
+        return False
 
     def _batch_is_full(self) -> bool:
         depth = self._queue.depth()
@@ -137,12 +146,6 @@ class BatchingWriter:
             async with asyncio.timeout(self._settings.flush_after_seconds):
                 await self._nudge.wait()
         self._nudge.clear()
-
-    def _report_end(self, task: asyncio.Task[None]) -> None:
-        if not task.cancelled() and task.exception():
-            self.state = WriterState.STOPPED
-            self.last_error = f"the writer ended: {task.exception()}"
-            _log.error("the writer ended, nothing is written any more", exc_info=task.exception())
 
     async def _settle(self, batch: Batch) -> None:
         """Send a batch until each of its lines is written or rejected; put it back when cancelled."""

@@ -173,7 +173,8 @@ class _Link:
             async with asyncio.timeout(_CONNECT_WITHIN_SECONDS):
                 _, self._writer = await asyncio.open_connection(self._host, self._port)
         except (OSError, TimeoutError) as error:
-            reason = os.strerror(error.errno) if (error.errno or 0) > 0 else error.strerror or "no answer"
+            number = error.errno or 0
+            reason = os.strerror(number) if number > 0 else error.strerror or "no answer"
             self._progress.problem = (
                 f"cannot reach {self._host}:{self._port} ({reason}): is the receiver running?"
             )

@@ -43,6 +43,8 @@ FAULTS: Final[dict[str, Fault]] = {
 
 IMPLAUSIBLE_SOC_RAW: Final = 45 + 4 * 905
 _SOC_AT_BYTE: Final = 26 * 4
+# Stands for the number of a poll on a line that strace did not write.
+GARBAGE: Final = -2
 _ON_POLLS: Final = ("crc", "unanswered", "exception", "implausible", "cut", "lost")
 _ONLY_PCS: Final = frozenset({"stale", "implausible"})
 # No value may come of these: the answer never was, or is not whole.
@@ -162,7 +164,7 @@ class FaultInjector:
         at_ns = poll.asked_at_ns + self._random.randrange(1, 40) * 1_000_000
         if self.strikes("garbage"):
             text = self._random.choice(("~~~ line noise ~~~", "nc: write failed", "", "read(", '"\\x01\\x03'))
-            items.append(Remark(NO_PROCESS, at_ns, NO_POLL, text))
+            items.append(Remark(NO_PROCESS, at_ns, GARBAGE, text))
         if self.strikes("eagain"):
             text = f"read({descriptor}, 0x7ffe31c8, 2)".ljust(27)
             items.append(
@@ -186,16 +188,19 @@ class FaultInjector:
         harmed = {number for number, poll in enumerate(polls) if poll.fault in {"cut", "lost"}}
         lost = set()
         for number, poll in enumerate(polls):
-            if poll.fault == "lost":
-                own = [index for index, line in enumerate(lines) if line.poll == number]
-                if own:
-                    lost.add(self._random.choice(own))
+            # Of two halves both would have to go, or the one left would spoil a later call.
+            own = [index for index, line in enumerate(lines) if line.poll == number and not line.half]
+            if poll.fault == "lost" and own:
+                lost.add(self._random.choice(own))
         left = [line for index, line in enumerate(lines) if index not in lost]
         texts = [line.text for line in left]
+        whole = [index for index in range(len(left) - 1) if not (left[index].half or left[index + 1].half)]
         # Beside another fault the lost end of a line could make an answer look like another's.
-        if any(poll.fault for poll in polls) or len(left) < 3 or not self.strikes("torn"):
-            return texts, harmed, []
-        torn = self._random.randrange(len(left) - 1)
-        texts[torn] = texts[torn][: self._random.randrange(len(texts[torn]) // 2 + 1)]
-        harmed |= {left[torn].poll, left[torn + 1].poll}
-        return texts, harmed, [torn]
+        torn = []
+        if whole and not any(poll.fault for poll in polls) and self.strikes("torn"):
+            torn = [self._random.choice(whole)]
+            texts[torn[0]] = texts[torn[0]][: self._random.randrange(len(texts[torn[0]]) // 2 + 1)]
+        if torn or any(line.poll == GARBAGE for line in lines):
+            # After a line that it cannot read, a careful receiver trusts nothing that was under way.
+            harmed |= {line.poll for line in lines}
+        return texts, harmed, torn

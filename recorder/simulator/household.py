@@ -39,7 +39,7 @@ class Household:
         self._fridge_on_seconds = int(self._fridge_period_seconds * habits.uniform(0.25, 0.4))
         self._flicker = SmoothNoise(f"{seed}/flicker", 7)
         self._drift = SmoothNoise(f"{seed}/drift", 1200)
-        self._day = -1
+        self._day: int | None = None
         self._changes: list[int] = []
         self._phases_w: list[tuple[int, int, int]] = []
 

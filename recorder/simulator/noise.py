@@ -22,7 +22,7 @@ class SmoothNoise:
     def __init__(self, seed: str, period_seconds: int) -> None:
         self._seed = seed
         self._period_seconds = period_seconds
-        self._node = -1
+        self._node: int | None = None
         self._here = 0.0
         self._rise = 0.0
 

@@ -142,9 +142,9 @@ class Plant:
         self._edges = SmoothNoise(f"{seed}/edges", 35)
         self._grid_frequency = SmoothNoise(f"{seed}/frequency", 13)
         self._grid_voltages = tuple(SmoothNoise(f"{seed}/voltage{phase}", 240) for phase in range(3))
-        self._sky_slot = -1
-        self._sky = ((0.0, 0.0), (0.0, 0.0))
-        self._next_sky = self._sky
+        self._sky_slot = self._now_s // _SKY_SECONDS
+        self._sky = self._clear_sky(self._sky_slot)
+        self._next_sky = self._clear_sky(self._sky_slot + 1)
 
         self._stored_ws = self._soc_ws(random.uniform(20, 60))
         self._temperature_c = 20.0

@@ -81,10 +81,11 @@ class Remark(NamedTuple):
 
 
 class Line(NamedTuple):
-    """A line of text with its line end, and the number of the poll that it is part of, or `NO_POLL`."""
+    """A line of text with its end, the number of the poll that it is part of, and whether it is a half."""
 
     text: bytes
     poll: int
+    half: bool
 
 
 def calls_of(poll: Poll, number: int, random: Random) -> list[Call]:
@@ -169,7 +170,7 @@ class StraceText:
         at_ns = (max(self._last_ns, before_ns - 2_000_000) + before_ns) // 2 // 1000 * 1000
         arguments = f"{self._string(call)}, {call.size}" if call.written else ""
         text = f"{self._opening(call)}{arguments} <unfinished ...>"
-        return self._line(call.process, at_ns, text, call.poll)
+        return self._line(call.process, at_ns, text, call.poll, half=True)
 
     def _finish(self, item: Call | Remark, *, resumed: bool) -> Line:
         if isinstance(item, Remark):
@@ -182,16 +183,18 @@ class StraceText:
             name = "write" if item.written else "read"
             arguments = "" if item.written else f"{string}, {item.size}"
             text = f"<... {name} resumed>{space}{arguments})"
-        return self._line(item.process, item.at_ns, text, item.poll, f" = {len(item.data)}")
+        return self._line(item.process, item.at_ns, text, item.poll, f" = {len(item.data)}", half=resumed)
 
-    def _line(self, process: int, at_ns: int, text: str, poll: int, result: str = "") -> Line:
+    def _line(  # noqa: PLR0913 - the parts of a line
+        self, process: int, at_ns: int, text: str, poll: int, result: str = "", *, half: bool = False
+    ) -> Line:
         if process != NO_PROCESS:
             text = self._prefix(process) + self._stamp(at_ns) + text
         if result:
             duration = f" <0.{int(20 + self._random.random() * 70):06d}>" if self._dialect.durations else ""
             text = text.ljust(_RESULT_COLUMN - 1) + result + duration
         self._last_ns = at_ns
-        return Line((text + self._end).encode("latin-1"), poll)
+        return Line((text + self._end).encode("latin-1"), poll, half)
 
     def _prefix(self, process: int) -> str:
         prefix = self._prefixes.get(process)

@@ -71,9 +71,9 @@ def firing(rule: Mapping[str, Any], answer: list[dict[str, Any]]) -> list[dict[s
     (threshold,) = (item["model"] for item in rule["data"] if item["refId"] == rule["condition"])
     (condition,) = threshold["conditions"]
     evaluator = condition["evaluator"]
-    assert evaluator["type"] == "lt"
+    assert evaluator["type"] == "gt"
     (limit,) = evaluator["params"]
-    return [row for row in answer if row["samples"] < limit]
+    return [row for row in answer if row["age"] > limit]
 
 
 def load_yaml(text: str) -> Any:

@@ -61,6 +61,11 @@ def _lines(now: datetime) -> list[str]:
             f"powermeter,device=meter,site={site} {meter} {stamp}",
             f"flow,device=pcs,site={site} {flow} {stamp}",
         ]
+        lines += [
+            f"recorder,device={device},site={site} sample_age={age} {stamp}"
+            for device, age in (("pcs", 1.0), ("meter", 2.0), ("heat_pump", DEAD_DEVICE_MINUTES * 60.0))
+        ]
+        lines.append(f"recorder,site={site},source=pcs frames={1e6 - age_seconds} {stamp}")
         if age_seconds >= DEAD_DEVICE_MINUTES * 60:
             lines.append(f"powermeter,device=heat_pump,site={site} active_power=300.0 {stamp}")
     return lines

@@ -113,7 +113,7 @@ def test_recorder_starts_without_influxdb(tmp_path: Path) -> None:
 async def test_outage_of_a_minute_loses_nothing(
     tmp_path: Path, influxd: Influxd, outage_seconds: int
 ) -> None:
-    """The database is stopped for a minute while a stream runs, and started again: every point is there, once."""
+    """The database is away for a minute while a stream runs: afterwards every point is there, once."""
     truth: list[ExpectedSample] = []
 
     def sent(_site: int, second: StreamSecond, complete: bool) -> None:

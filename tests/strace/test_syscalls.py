@@ -199,7 +199,8 @@ def test_arbitrary_bytes_never_raise(chunks: list[bytes]) -> None:
 
 PIECES = st.sampled_from(
     [b"read(", b"write(", b"4", b", ", b'"', b"\\x0", b"\\", b"1", b" ", b")", b"= ", b"-1 ", b"[pid ",
-     b"] ", b"<... read resumed>", b"<unfinished ...>", b"...", b"1795331980.362519 ", b"\n", b"\r\n", b"<", b">", b"?"]
+     b"] ", b"<... read resumed>", b"<unfinished ...>", b"...", b"1795331980.362519 ", b"\n", b"\r\n",
+     b"<", b">", b"?"]
 )  # fmt: skip
 
 

@@ -102,6 +102,7 @@ class DatabaseServer:
     def suspend(self) -> None:
         """Stop the process from running while its sockets stay open, until `resume`."""
         self._signal(signal.SIGSTOP)
+        wait_until(self._is_suspended)
 
     def resume(self) -> None:
         """Let a suspended process go on."""
@@ -123,6 +124,12 @@ class DatabaseServer:
             return http("GET", self.url + self.ready_path)[0] == self.ready_status
         except OSError:
             return False
+
+    def _is_suspended(self) -> bool:
+        """Whether each thread has stopped; the signal reaches them one after the other."""
+        assert self._process is not None
+        stats = Path(f"/proc/{self._process.pid}/task").glob("*/stat")
+        return all(stat.read_text().rpartition(")")[2].split()[0] == "T" for stat in stats)
 
     def _signal(self, number: signal.Signals) -> None:
         if self._process is not None:
