@@ -1,0 +1,1 @@
+"""What runs on the controller: the shell script that streams strace text to a recorder."""

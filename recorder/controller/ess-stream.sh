@@ -219,6 +219,8 @@ attach() { # -> holder, the strace that holds every process
             [ "$holder" = 0 ] && free=$pid
         done
         [ -z "$free" ] && return
+        look_at_connection
+        [ "$link" = 01 ] || { say "connection lost"; return 1; }
         tries=$((tries + 1))
         [ "$tries" -lt "$CONNECT_SECONDS" ] || break
         parent_lives

@@ -22,13 +22,15 @@ class Scan(NamedTuple):
 class ScanAssembler:
     """Collects the answers of one device on one bus into scans.
 
-    A scan is closed by the profile's last register, by a register that it already holds, or when
-    the next answer, or the clock, is `scan_timeout_seconds` past its first answer.
+    A scan is closed by the register that the profile names, by a register that it already holds or
+    that stands in the profile before one that it holds, or when the next answer, or the clock, is
+    `scan_timeout_seconds` past its first answer.
     """
 
     def __init__(self, profile: Profile) -> None:
         self._profile = profile
         self._timeout_ns = round(profile.scan_timeout_seconds * 1e9)
+        self._place = {field.name: place for place, field in enumerate(profile.fields)}
         self._values: dict[str, float] = {}
         self._began_at_ns: int | None = None
         self._last_at_ns: int | None = None
@@ -37,8 +39,10 @@ class ScanAssembler:
         """Take the readings of one answer, and give the scans that it closes."""
         if self._profile.point_per == "answer":
             return [Scan(self._profile, values, captured_at_ns)] if values else []
+        if not values:
+            return []
         scans = self.expire(captured_at_ns)
-        if not self._values.keys().isdisjoint(values):
+        if self._values and self._place[next(iter(values))] <= self._place[next(reversed(self._values))]:
             scans += self.finish()
         if not self._values:
             self._began_at_ns = captured_at_ns

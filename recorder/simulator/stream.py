@@ -84,7 +84,7 @@ class SiteStream(Iterator[StreamSecond]):
             POWERMETER: Master(self._random.randrange(1000, 9900), 4),
         }
         self._announced = not dialect.attached
-        self._in_doubt = False
+        self._doubtful_scans = 0
 
     @property
     def fault_counts(self) -> Counter[str]:
@@ -129,8 +129,11 @@ class SiteStream(Iterator[StreamSecond]):
         harmed_meter = any(
             poll.device == POWERMETER and number in harmed for number, poll in enumerate(polls)
         )
-        certain = not harmed_meter and (faults == 0 or (faults == 1 and not self._in_doubt))
-        self._in_doubt = faults >= 2 or (faults == 1 and self._in_doubt)
+        # A whole scan settles the doubt about one scan before it; a receiver need not hold more than that.
+        allowed_faults = 1 - self._doubtful_scans
+        certain = not harmed_meter and faults <= allowed_faults
+        doubtful = faults >= 2 or (faults == 1 and self._doubtful_scans > 0)
+        self._doubtful_scans = self._doubtful_scans + 1 if doubtful else 0
         samples = [*_pcs_samples(state, polls, harmed), *_meter_samples(state, polls, certain=certain)]
         return tuple(sorted(samples, key=lambda sample: sample.at_ns))
 

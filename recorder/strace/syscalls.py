@@ -48,7 +48,7 @@ UNREADABLE: Final = Transfer(0, -1, written=False, data=b"", complete=False, sta
 _WHO = rb"(?:\[pid ++(?P<pid>\d{1,9})(?:<[^>]*+>)?\] ++|(?P<bare_pid>\d{1,9})(?:<[^>]*+>)? ++)?"
 _SINCE = rb"(?:\(\+ *+\d++\.\d++\) )?"
 _WHEN = rb" *+(?:(?P<stamp>\d{1,10}\.\d{6,9}) " + _SINCE + rb"|\d\d:\d\d:\d\d(?:\.\d++)? " + _SINCE + rb")?"
-_DESCRIPTOR = rb"(?P<descriptor>\d{1,9})(?:<[^\"]*?>)?"
+_DESCRIPTOR = rb"(?P<descriptor>\d{1,9})(?:<[^\"(]*?>)?"
 _STRING = rb'"(?:(?P<hex>(?:\\x[0-9a-fA-F]{2})*+)"|(?P<escaped>(?:[^"\\]|\\.)*+)")(?:\.\.\.)?'
 _RESULT = rb"(?:, \d++)?\) ++= (?P<result>-?\d{1,18}|\?)"
 
@@ -133,11 +133,9 @@ class SyscallDecoder:
             del lines[0]
             self._skipping_line = False
         self._counts["lines"] += len(lines)
-        transfers = []
+        transfers: list[Transfer] = []
         for line in lines:
-            transfer = self._line(line)
-            if transfer is not None:
-                transfers.append(transfer)
+            self._line(line, transfers)
         if len(self._tail) > self._max_line_bytes and not self._skipping_line:
             self._counts["lines"] += 1
             self._counts["overlong_lines"] += 1
@@ -155,54 +153,58 @@ class SyscallDecoder:
         self._skipping_line = False
         self._begun.clear()
 
-    def _line(self, line: bytes) -> Transfer | None:
+    def _line(self, line: bytes, transfers: list[Transfer]) -> None:
         if len(line) > self._max_line_bytes:
             self._counts["overlong_lines"] += 1
-            return UNREADABLE
-        match = _CALL.match(line)
-        if match is not None:
-            return self._transfer(match, match["name"], int(match["descriptor"]), _string_of(match))
-        match = _RESUMED.match(line)
-        if match is not None:
-            return self._resumed(match)
-        match = _BEGUN.match(line)
-        if match is not None:
-            return self._begin(match)
-        return self._other(line)
+            transfers.append(UNREADABLE)
+        elif (match := _CALL.match(line)) is not None:
+            self._forget_begun(_process_of(match), transfers)
+            self._transfer(match, match["name"], int(match["descriptor"]), _string_of(match), transfers)
+        elif (match := _RESUMED.match(line)) is not None:
+            self._resumed(match, transfers)
+        elif (match := _BEGUN.match(line)) is not None:
+            self._begin(match, transfers)
+        elif line.strip():
+            self._other(line, transfers)
 
-    def _transfer(self, match: re.Match[bytes], name: bytes, descriptor: int, data: bytes) -> Transfer | None:
+    def _transfer(
+        self, match: re.Match[bytes], name: bytes, descriptor: int, data: bytes, transfers: list[Transfer]
+    ) -> None:
         result = match["result"]
         moved = 0 if result == b"?" else int(result)
         if moved <= 0:
             self._counts["failed_calls"] += 1
-            return None
+            return
         complete = moved <= len(data)
         if not complete:
             self._counts["cut_strings"] += 1
         written = name == b"write"
-        return Transfer(_process_of(match), descriptor, written, data[:moved], complete, _stamp_of(match))
+        transfers.append(
+            Transfer(_process_of(match), descriptor, written, data[:moved], complete, _stamp_of(match))
+        )
 
-    def _begin(self, match: re.Match[bytes]) -> Transfer | None:
+    def _begin(self, match: re.Match[bytes], transfers: list[Transfer]) -> None:
         process = _process_of(match)
-        lost = self._begun.pop(process, None)
-        if lost is not None:
-            self._counts["unmatched_halves"] += 1
-        elif len(self._begun) >= MAX_BEGUN_CALLS:
-            del self._begun[next(iter(self._begun))]
-            self._counts["unmatched_halves"] += 1
+        self._forget_begun(process, transfers)
+        if len(self._begun) >= MAX_BEGUN_CALLS:
+            self._forget_begun(next(iter(self._begun)), transfers)
         self._begun[process] = (match["name"], int(match["descriptor"]), _string_of(match))
-        return UNREADABLE if lost else None
 
-    def _resumed(self, match: re.Match[bytes]) -> Transfer | None:
+    def _resumed(self, match: re.Match[bytes], transfers: list[Transfer]) -> None:
         name, descriptor, written = self._begun.pop(_process_of(match), (b"", 0, b""))
-        if name != match["name"]:
+        if name == match["name"]:
+            self._transfer(match, name, descriptor, written or _string_of(match), transfers)
+        else:
             self._counts["unmatched_halves"] += 1
-            return UNREADABLE
-        return self._transfer(match, name, descriptor, written or _string_of(match))
+            transfers.append(UNREADABLE)
 
-    def _other(self, line: bytes) -> Transfer | None:
-        if not line.strip():
-            return None
+    def _forget_begun(self, process: int, transfers: list[Transfer]) -> None:
+        """Give up a call that its process began, if any: a process has no two calls at once."""
+        if self._begun and self._begun.pop(process, None) is not None:
+            self._counts["unmatched_halves"] += 1
+            transfers.append(UNREADABLE)
+
+    def _other(self, line: bytes, transfers: list[Transfer]) -> None:
         failed = _FAILED.match(line.rstrip())
         if failed is not None:
             self._begun.pop(_process_of(failed), None)
@@ -213,5 +215,4 @@ class SyscallDecoder:
             self._counts["other_calls"] += 1
         else:
             self._counts["unrecognised_lines"] += 1
-            return UNREADABLE
-        return None
+            transfers.append(UNREADABLE)

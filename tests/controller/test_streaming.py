@@ -249,7 +249,9 @@ def test_process_traced_by_another_program_is_left_alone(controller: Controller)
     debugger.symlink_to(STRACE)
     traced = controller.master()
     controller.install_one(controller.receiver())
-    with subprocess.Popen([debugger, "-o", os.devnull, "-p", str(traced.pid)], stderr=subprocess.DEVNULL) as foreign:
+    with subprocess.Popen(
+        [debugger, "-o", os.devnull, "-p", str(traced.pid)], stderr=subprocess.DEVNULL
+    ) as foreign:
         try:
             wait_until("the foreign tracer is attached", lambda: traced.tracer() == foreign.pid)
             with controller.running() as process:

@@ -35,6 +35,14 @@ def test_nothing_is_carried_into_the_next_scan() -> None:
     assert scan.values == {"b": 5.0, "c": 6.0}
 
 
+def test_earlier_register_closes_the_scan() -> None:
+    """Where a scan's last and the next one's first answer were lost, they do not become one scan."""
+    scans = ScanAssembler(METER)
+    scans.feed({"b": 1.0}, 10)
+    (scan,) = scans.feed({"a": 2.0}, 20)
+    assert scan.values == {"b": 1.0}
+
+
 def test_repeated_register_closes_the_scan() -> None:
     """Where the last answer was lost, the next scan's first answer closes this one."""
     scans = ScanAssembler(METER)

@@ -98,7 +98,7 @@ def test_a_fault_of_text_shows_in_the_text(name: str, shape: bytes) -> None:
 
 def test_a_restart_has_a_new_pid() -> None:
     """After `+++ exited` the old pid writes no line."""
-    before, _, after = _texts("restart", 60, 0.05).partition(b" +++ exited with 0 +++\n")
+    before, _, after = _texts("restart", 60, 0.1).partition(b" +++ exited with 0 +++\n")
     old = before.rsplit(b"\n", 1)[1]
     assert before.count(old) > 10
     assert old not in after

@@ -44,6 +44,8 @@ if os.environ.get("FORK"):
         os.read({SIDE_READ_END}, 9)
         os._exit(0)
     work()
+    while open(f"/proc/{{child}}/stat").read().rpartition(") ")[2][0] != "S":
+        pass  # until it sleeps in its read
     os.write({SIDE_WRITE_END}, b"\\x01\\x02")
     os.waitpid(child, 0)
 else:

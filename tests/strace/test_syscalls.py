@@ -103,6 +103,20 @@ def test_resumed_half_carries_the_stamp_of_its_end() -> None:
     assert transfer.stamped_at_ns == 1_795_331_981 * 10**9
 
 
+def test_half_whose_end_was_lost_is_given_up_by_the_next_call() -> None:
+    """A process has no two calls at once, so its next whole call shows that a transfer was lost."""
+    text = b'[pid 1] read(4,  <unfinished ...>\n[pid 1] write(4, "\\x01", 1) = 1\n'
+    transfers, counts = decode(text)
+    assert transfers == [UNREADABLE, Transfer(1, 4, True, b"\x01", True, None)]
+    assert counts["unmatched_halves"] == 1
+
+
+def test_line_joined_to_the_rest_of_another_is_unreadable() -> None:
+    """Where a connection tore, a read's beginning and a whole write are not one read."""
+    transfers, _ = decode(b'read(4</dev67.67 write(4</dev/ttyS1>, "\\x01", 1) = 1\n')
+    assert transfers == [UNREADABLE]
+
+
 def test_string_cut_by_s_is_not_complete() -> None:
     """Data that strace cut is marked, and counted."""
     (transfer,), counts = decode(b'read(4, "\\x01\\x02"..., 64) = 64\n')
