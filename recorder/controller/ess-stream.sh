@@ -1,6 +1,6 @@
 #!/bin/sh
 # ess-stream: sends the text of strace on the controller's Modbus programs to an ess-recorder.
-# Needs root, busybox (sh, nc, sleep, ls, mkdir, rm, mv, cat) and a static strace. Never touches the bus.
+# Needs root, busybox (sh, nc, sleep, grep, ls, mkdir, rm, mv, cat) and a static strace. Never touches the bus.
 #
 # strace holds the traced program while its output pipe is full. So strace starts only once nc is
 # connected, and one look a second ends a connection that no longer takes the text.
@@ -38,7 +38,7 @@ say() {
     echo "$*" 2>/dev/null >"$RUN/$label.state"
 }
 
-# --- what /proc tells; read by the shell itself, so that a look starts no process ---
+# --- what /proc tells ---
 
 look() { # PID -> name, state, tracer
     name='' state='' tracer=0
@@ -84,20 +84,23 @@ find_all() { # "NAME+NAME" -> pids, and whether one is missing
     pids=${pids% }
 }
 
-find_sockets() { # PID -> sockets, the inode numbers of its sockets
+find_sockets() { # PID -> sockets, the inode numbers of its sockets, as a pattern
     sockets=''
     # shellcheck disable=SC2045 # the words are descriptors, not file names
     for word in $(ls -l "/proc/$1/fd" 2>/dev/null); do
-        case $word in socket:*) word=${word#socket:?} sockets="$sockets ${word%?}" ;; esac
+        case $word in socket:*) word=${word#socket:?} sockets="$sockets${sockets:+|}${word%?}" ;; esac
     done
 }
 
 look_at_connection() { # -> link (01 is established), unsent (bytes on the way, hexadecimal)
     link='' unsent=''
+    [ -n "$sockets" ] || return 0
     for table in /proc/net/tcp /proc/net/tcp6; do
-        [ -r "$table" ] && while read -r _ _ _ status queues _ _ _ _ inode _; do
-            case " $sockets " in *" $inode "*) link=$status unsent=${queues%:*} ;; esac
-        done <"$table"
+        # grep, because the kernel makes the table anew at each read, and the shell reads byte by byte.
+        # shellcheck disable=SC2046 # the fields of the line
+        set -- $(grep -E " ($sockets) " "$table" 2>/dev/null)
+        link=$4 unsent=${5%:*}
+        [ -z "$link" ] || break
     done
 }
 
@@ -332,7 +335,7 @@ running() { # -> main
 
 claim() { # one run at a time
     label=start
-    for tool in nc sleep ls mkdir mv rm cat; do
+    for tool in nc sleep grep ls mkdir mv rm cat; do
         command -v "$tool" >/dev/null 2>&1 && continue
         echo "ess-stream: $tool is missing: put a busybox that has it into the PATH" >&2
         exit 1

@@ -30,6 +30,7 @@ class ControllerClock:
     def __init__(self, counts: Counter[str], tolerance_seconds: float = DEFAULT_TOLERANCE_SECONDS) -> None:
         self._counts = counts
         self._tolerance_ns = round(tolerance_seconds * 1e9)
+        self._longest_stall_ns = max(_LONGEST_STALL_NS, self._tolerance_ns)
         self._offset_ns: int | None = None
         self._lagging_since_ns: int | None = None
         self._least_lag_ns = 0
@@ -43,9 +44,9 @@ class ControllerClock:
         """Give the time of a line, all in Unix ns: when it was stamped, and when it arrived."""
         seen_ns = received_at_ns - stamped_at_ns
         if self._offset_ns is None:
-            self._offset_ns = 0 if -self._tolerance_ns <= seen_ns <= _LONGEST_STALL_NS else seen_ns
+            self._offset_ns = 0 if -self._tolerance_ns <= seen_ns <= self._longest_stall_ns else seen_ns
         lag_ns = seen_ns - self._offset_ns
-        if lag_ns < -self._tolerance_ns or lag_ns > _LONGEST_STALL_NS:
+        if lag_ns < -self._tolerance_ns or lag_ns > self._longest_stall_ns:
             # Text cannot arrive before it was written, nor wait for ever: a clock was set.
             self._step(seen_ns)
         elif lag_ns > self._tolerance_ns:

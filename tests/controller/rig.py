@@ -20,7 +20,7 @@ from tests.controller import master
 
 BUSYBOX = which("busybox") or ""
 STRACE = which("strace") or ""
-APPLETS = ("sh", "nc", "sleep", "ls", "mkdir", "mv", "rm", "cat", "cp", "pidof", "ps")
+APPLETS = ("sh", "nc", "sleep", "grep", "ls", "mkdir", "mv", "rm", "cat", "cp", "pidof", "ps")
 
 needs_tracing = pytest.mark.skipif(
     not (BUSYBOX and STRACE) or os.geteuid() != 0, reason="needs busybox, strace and root"

@@ -16,7 +16,7 @@ ONE = [Stream(("PCSMgr",), 5001)]
 def heading(text: str) -> dict[str, str]:
     """Give the script's settings as a shell reads them."""
     lines = text.split("\n\n")[1] + '\necho "$HOST|$STREAMS|$STRACE|$RUN"\n'
-    read = subprocess.run(["sh", "-c", lines], check=True, capture_output=True, text=True).stdout
+    read = subprocess.run(["sh", "-c", lines], check=True, capture_output=True).stdout.decode()
     return dict(zip(("host", "streams", "strace", "run"), read.rstrip("\n").split("|"), strict=True))
 
 
@@ -81,7 +81,7 @@ def test_impossible_values_are_refused(arguments: tuple[str, ...], told: str) ->
 )
 def test_impossible_streams_are_refused(stream: Stream) -> None:
     """A process name that no kernel keeps, or a port that is none, is an error."""
-    with pytest.raises(ValueError, match="process name|port"):
+    with pytest.raises(ValueError, match=r"process name|port"):
         render("a", [stream])
 
 
@@ -93,7 +93,7 @@ def test_any_path_reaches_the_shell_unchanged(name: str) -> None:
 
 @pytest.mark.skipif(not BUSYBOX, reason="needs busybox")
 def test_busybox_shell_accepts_the_script(tmp_path: Path) -> None:
-    """busybox ash finds no error of syntax."""
+    """Busybox ash finds no error of syntax."""
     file = tmp_path / "ess-stream.sh"
     file.write_text(render("a", ONE))
     subprocess.run([BUSYBOX, "ash", "-n", file], check=True)

@@ -19,11 +19,14 @@ def test_text_of_each_process_arrives_with_its_stamps_on_its_own_port(controller
     receivers = controller.receiver(), controller.receiver()
     masters = controller.master(), controller.master(name=controller.other_name)
     controller.install(
-        [Stream((name,), r.port) for name, r in zip((controller.name, controller.other_name), receivers)]
+        [
+            Stream((name,), r.port)
+            for name, r in zip((controller.name, controller.other_name), receivers, strict=True)
+        ]
     )
     with controller.running():
         wait_until("both streams carry text", lambda: all(len(r.lines()) > 20 for r in receivers))
-    for receiver, traced in zip(receivers, masters):
+    for receiver, traced in zip(receivers, masters, strict=True):
         first, *rest = receiver.lines()
         assert first.endswith(f"Process {traced.pid} attached")
         assert all(LINE.fullmatch(line) for line in rest[:20])
@@ -35,8 +38,8 @@ def test_both_processes_share_one_stream(controller: Controller) -> None:
     masters = controller.master(), controller.master(name=controller.other_name)
     controller.install([Stream((controller.name, controller.other_name), receiver.port)])
     with controller.running():
-        for traced in masters:
-            wait_until("its lines arrive", lambda pid=traced.pid: f"[pid {pid}] ".encode() in receiver.text)
+        prefixes = [f"[pid {traced.pid}] ".encode() for traced in masters]
+        wait_until("lines of both arrive", lambda: all(prefix in receiver.text for prefix in prefixes))
         assert receiver.connections == 1
 
 
@@ -153,7 +156,7 @@ def test_stop_frees_the_process(controller: Controller) -> None:
 
 
 def test_streams_end_when_their_main_process_was_killed(controller: Controller) -> None:
-    """kill -9 of the main shell alone: its streams notice, let go and end by themselves."""
+    """After kill -9 of the main shell alone its streams notice, let go and end by themselves."""
     receiver = controller.receiver()
     traced = controller.master()
     controller.install_one(receiver)
@@ -166,7 +169,7 @@ def test_streams_end_when_their_main_process_was_killed(controller: Controller) 
 
 
 def test_killed_stream_is_replaced(controller: Controller) -> None:
-    """kill -9 of the shell that guards a stream: the main one lets go and starts another."""
+    """After kill -9 of the shell that guards a stream the main one lets go and starts another."""
     receiver = controller.receiver()
     controller.master()
     controller.install_one(receiver)
