@@ -4,6 +4,7 @@ Takes the configuration, records until it is told to stop by SIGTERM or SIGINT.
 """
 
 import asyncio
+import os
 import signal
 from pathlib import Path
 
@@ -28,6 +29,10 @@ def run(config: Path | None) -> None:
     """
     configuration = load_or_exit(config)
     set_up_logging(configuration.settings.log_level)
+    # What it writes is for itself only.
+    os.umask(0o077)
+    if os.geteuid() == 0:
+        log.warning("running as root, which the recorder never needs", remedy="run it as a user of its own")
     try:
         asyncio.run(_serve(configuration))
     except OSError as error:

@@ -93,7 +93,7 @@ find_sockets() { # PID -> sockets, the inode numbers of its sockets, as a patter
 }
 
 look_at_connection() { # -> link (01 is established), unsent (bytes on the way, hexadecimal)
-    link='' unsent=''
+    link=''
     [ -n "$sockets" ] || return 0
     for table in /proc/net/tcp /proc/net/tcp6; do
         # grep, because the kernel makes the table anew at each read, and the shell reads byte by byte.
@@ -349,13 +349,6 @@ claim() { # one run at a time
     fi
 }
 
-stop() {
-    running && kill -TERM "$main"
-    while running; do sleep 1; done
-    end_streams
-    echo "stopped"
-}
-
 status() {
     if running; then echo "runs as process $main"; else echo "does not run"; fi
     for stream in $STREAMS; do
@@ -392,7 +385,12 @@ case $1 in
         echo $! >"$RUN/pid"
         echo "started as process $!; what it does: sh $0 status"
         ;;
-    stop) stop ;;
+    stop)
+        running && kill -TERM "$main"
+        while running; do sleep 1; done
+        end_streams
+        echo "stopped"
+        ;;
     status) status ;;
     install) boot "${2:-/etc/rc.local}" add && echo "starts at boot: $line" ;;
     uninstall) boot "${2:-/etc/rc.local}" remove && echo "no longer starts at boot" ;;

@@ -6,19 +6,10 @@ been written to the database.
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from heapq import merge
 
+from recorder.spool.groups import Group, size_of, take_lines
 from recorder.spool.queue import Batch, Depth
-
-
-@dataclass(slots=True)
-class _Group:
-    """Lines appended together, or a piece of them; `position` is the number of its first line."""
-
-    position: int
-    appended_at: float
-    lines: list[bytes]
 
 
 class MemoryQueue:
@@ -31,8 +22,8 @@ class MemoryQueue:
     def __init__(self, max_bytes: int, clock: Callable[[], float]) -> None:
         self._max_bytes = max_bytes
         self._clock = clock
-        self._waiting: deque[_Group] = deque()
-        self._out: dict[int, list[_Group]] = {}
+        self._waiting: deque[Group] = deque()
+        self._out: dict[int, list[Group]] = {}
         self._appended = 0
         self._taken = 0
         self._points = 0
@@ -44,10 +35,10 @@ class MemoryQueue:
         """Add lines at the end, as one group; the oldest groups make room."""
         if not lines:
             return
-        self._waiting.append(_Group(self._appended, self._clock(), list(lines)))
+        self._waiting.append(Group(self._appended, self._clock(), list(lines)))
         self._appended += len(lines)
         self._points += len(lines)
-        self._nbytes += _size(lines)
+        self._nbytes += size_of(lines)
         while self._nbytes > self._max_bytes and self._waiting:
             oldest = self._waiting.popleft()
             self._forget(oldest.lines)
@@ -55,32 +46,13 @@ class MemoryQueue:
 
     def take(self, max_points: int, max_bytes: int) -> Batch | None:
         """The oldest lines that are not out, within both limits but at least one line."""
-        taken: list[_Group] = []
-        lines: list[bytes] = []
-        nbytes = 0
-        while self._waiting:
-            group = self._waiting[0]
-            count = 0
-            for line in group.lines:
-                full = len(lines) + count >= max_points or nbytes + len(line) + 1 > max_bytes
-                if full and (lines or count):
-                    break
-                nbytes += len(line) + 1
-                count += 1
-            if not count:
-                break
-            taken.append(_Group(group.position, group.appended_at, group.lines[:count]))
-            lines += group.lines[:count]
-            if count < len(group.lines):
-                del group.lines[:count]
-                group.position += count
-                break
-            self._waiting.popleft()
-        if not lines:
+        groups = take_lines(self._waiting, max_points, max_bytes, at_least_one=True)
+        if not groups:
             return None
         self._taken += 1
-        self._out[self._taken] = taken
-        return Batch(self._taken, tuple(lines), nbytes)
+        self._out[self._taken] = groups
+        lines = tuple(line for group in groups for line in group.lines)
+        return Batch(self._taken, lines, size_of(lines))
 
     def accept(self, batch: Batch) -> None:
         """Forget a batch that is in the database."""
@@ -107,8 +79,4 @@ class MemoryQueue:
 
     def _forget(self, lines: Sequence[bytes]) -> None:
         self._points -= len(lines)
-        self._nbytes -= _size(lines)
-
-
-def _size(lines: Sequence[bytes]) -> int:
-    return sum(map(len, lines)) + len(lines)
+        self._nbytes -= size_of(lines)

@@ -38,7 +38,7 @@ def test_both_processes_share_one_stream(controller: Controller) -> None:
     masters = controller.master(), controller.master(name=controller.other_name)
     controller.install([Stream((controller.name, controller.other_name), receiver.port)])
     with controller.running():
-        prefixes = [f"[pid {traced.pid}] ".encode() for traced in masters]
+        prefixes = [f"[pid {traced.pid:5}] ".encode() for traced in masters]
         wait_until("lines of both arrive", lambda: all(prefix in receiver.text for prefix in prefixes))
         assert receiver.connections == 1
 
@@ -51,7 +51,7 @@ def test_a_late_second_process_joins_the_stream(controller: Controller) -> None:
     with controller.running():
         wait_until("the first is traced", lambda: len(receiver.lines()) > 4)
         late = controller.master(name=controller.other_name)
-        wait_until("the second is traced", lambda: f"[pid {late.pid}] ".encode() in receiver.text)
+        wait_until("the second is traced", lambda: f"[pid {late.pid:5}] ".encode() in receiver.text)
 
 
 def test_stream_returns_after_the_receiver_was_away(controller: Controller) -> None:

@@ -1,0 +1,133 @@
+"""Averages without holes: the continuous queries run again over what they missed.
+
+Takes the stamps of appended and of written points, gives a backfill of exactly the time that was written
+late or follows a pause, once the queue has drained. Never runs while points still wait, and does not wait
+for a person: after a failure or a restart it goes on where it was.
+
+The installed queries look back a minute for averages and ten for minutes, and see no sample from before
+a pause. So a point counts as late long before that, and the first one after a pause always.
+"""
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from threading import Event
+from typing import Final
+
+import structlog
+
+from recorder.influx.errors import InfluxError
+from recorder.influx.late_range import LateRange, LateState
+from recorder.influx.setup import SetUp
+from recorder.influx.stamps import stamp_ns
+from recorder.points.health import MEASUREMENT as HEALTH_MEASUREMENT
+from recorder.points.point import Point
+
+_log = structlog.get_logger(__name__)
+
+LATE_AFTER_SECONDS: Final = 30.0
+"""Points are late that are written with a stamp older than this; the queries look back 60 s and more."""
+
+_SECOND_NS: Final = 10**9
+# What was computed live after the last late point may have missed it: windows of ten samples, the running
+# minute, the quarter of an hour in which a counter moved on.
+_AFTER: Final = timedelta(minutes=15)
+# Before the first late point, the same is true of what a server did not compute before it went down.
+_BEFORE: Final = timedelta(minutes=15)
+_SETTLED_AFTER_NS: Final = 60 * _SECOND_NS
+
+
+class _Stopped(Exception):  # noqa: N818  # no error: the service ends
+    """The repair is to go on after the next start."""
+
+
+class Repair:
+    """Notes what the continuous queries may miss, and computes it again.
+
+    Args:
+        late: where the range is remembered.
+        set_up: the database whose queries are run again.
+        now_ns: the wall clock, Unix ns; stamps are compared with it, nothing waits by it.
+    """
+
+    def __init__(self, late: LateRange, set_up: SetUp, now_ns: Callable[[], int]) -> None:
+        self._late = late
+        self._set_up = set_up
+        self._now_ns = now_ns
+        self._newest_ns: dict[tuple[str, tuple[tuple[str, str], ...]], int] = {}
+        self._stop = Event()
+        self.completed = 0
+        self.last_error = ""
+
+    @property
+    def state(self) -> LateState:
+        """What is to be computed again, and how far that is."""
+        return self._late.state
+
+    @property
+    def late_seconds(self) -> float:
+        """How long the time is whose averages may still be wrong."""
+        return self._late.late_seconds
+
+    @property
+    def problem(self) -> str:
+        """What keeps averages from being right and what to do about it; empty while all is well."""
+        if self._late.problem or not self.last_error:
+            return self._late.problem
+        return f"averages of an outage are not computed yet: {self.last_error}"
+
+    def note_appended(self, points: Sequence[Point]) -> None:
+        """Note each sample that follows a pause, or is the first since the start. Cheap, no I/O."""
+        late = []
+        for point in points:
+            at_ns = point.time_ns
+            if at_ns is None or point.measurement == HEALTH_MEASUREMENT:
+                continue
+            series = (point.measurement, point.tags)
+            newest_ns = self._newest_ns.get(series)
+            if newest_ns is None:
+                late.append(at_ns)
+            elif at_ns - newest_ns > LATE_AFTER_SECONDS * _SECOND_NS:
+                late += [newest_ns, at_ns]
+            if newest_ns is None or at_ns > newest_ns:
+                self._newest_ns[series] = at_ns
+        self._late.widen(late)
+
+    def note_written(self, lines: Sequence[bytes]) -> None:
+        """Note the lines that were written late, on the disk before it returns."""
+        late_before_ns = self._now_ns() - int(LATE_AFTER_SECONDS * _SECOND_NS)
+        stamps = (stamp_ns(line) for line in lines)
+        self._late.widen(at_ns for at_ns in stamps if at_ns is not None and at_ns < late_before_ns)
+        self._late.save()
+
+    def run(self) -> None:
+        """Compute again what is due, step by step; what is not done stays remembered. Blocks."""
+        now_ns = self._now_ns()
+        state = self._late.begin(settled_before_ns=now_ns - _SETTLED_AFTER_NS)
+        if state.repairing is None:
+            return
+        now = datetime.fromtimestamp(now_ns / 1e9, UTC)
+        first = datetime.fromtimestamp(state.repairing.first_ns / 1e9, UTC)
+        last = datetime.fromtimestamp(state.repairing.last_ns / 1e9, UTC)
+        try:
+            before = self._set_up.last_sample_before(first) or first
+            start, end = min(first, before) - _BEFORE, min(now, last + _AFTER)
+            written = self._set_up.backfill(start, end, now, self._progress, (state.done, state.steps))
+        except InfluxError as error:
+            self.last_error = str(error)
+            _log.debug("averages of an outage are not computed yet", reason=str(error))
+        except _Stopped:
+            return
+        else:
+            self._late.finish()
+            self.completed += 1
+            self.last_error = ""
+            _log.info("averages and energies computed again", start=start, end=end, points=written)
+
+    def stop(self) -> None:
+        """Let a run that is under way end after its present step."""
+        self._stop.set()
+
+    def _progress(self, done: int, steps: int) -> None:
+        self._late.progress(done, steps)
+        if self._stop.is_set():
+            raise _Stopped

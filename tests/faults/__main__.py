@@ -1,0 +1,105 @@
+"""`python -m tests.faults [NUMBER...]`: runs the whole matrix and writes `docs/reliability.md`.
+
+Takes the numbers of rows, or none for all; prints the table as it grows. With all rows it writes the
+document. Exit code 1 where anything was lost uncounted, doubled or wrong, or a row failed.
+"""
+
+import os
+import platform
+import sys
+import tempfile
+import traceback
+from datetime import UTC, datetime
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from tests.faults.matrix import NOT_HERE, CannotInjectError, Ground, Result, Row
+from tests.faults.rows import ROWS
+
+DOCUMENT = Path(__file__).parents[2] / "docs/reliability.md"
+COLUMNS = (
+    "#", "fault", "sent", "accepted", "dead-lettered", "dropped, counted", "allowed",
+    "lost uncounted", "duplicated", "wrong", "peak RSS, MB", "figure",
+)  # fmt: skip
+INTRODUCTION = """\
+# Reliability, measured
+
+`make faults` wrote this. Each row runs the real recorder as a process, fed by the simulator, against a real influxd,
+and injects the fault for real. Every sample (one scan of one device) is known by its stamp. *Allowed* is input of at most
+one commit interval before a kill -9. *Lost uncounted*, *duplicated* and *wrong* must be 0.
+
+"""
+
+
+def main() -> int:
+    """Run the rows named on the command line, or all; 0 where every one holds."""
+    chosen = [ROWS[int(number)] for number in sys.argv[1:]] or list(ROWS.values())
+    console = Console(width=200)
+    lines: list[tuple[str, ...]] = []
+    reasons: dict[int, tuple[str, str]] = {} if sys.argv[1:] else dict(NOT_HERE)
+    failed = False
+    for row in chosen:
+        console.print(f"{row.number}: {row.fault}")
+        try:
+            with tempfile.TemporaryDirectory(prefix=f"fault-{row.number}-") as directory:
+                result = row.run(Ground(Path(directory), full=True))
+        except CannotInjectError as reason:
+            reasons[row.number] = (row.fault, str(reason))
+        except Exception:  # noqa: BLE001  # one row that fails does not hide the others
+            failed = True
+            traceback.print_exc()
+            lines.append((str(row.number), row.fault, *["-"] * 9, "FAILED"))
+        else:
+            failed |= bool(result.violations)
+            lines.append(_cells(row, result))
+            console.print("   ", *result.violations, result.figure)
+    table = Table(*COLUMNS)
+    for line in lines:
+        table.add_row(*line)
+    console.print(table)
+    for number, (fault, why) in sorted(reasons.items()):
+        console.print(f"{number}: {fault}: not injected: {why}")
+    if not sys.argv[1:]:
+        DOCUMENT.write_text(_document(lines, reasons))
+        console.print(f"written: {DOCUMENT.name}")
+    return int(failed)
+
+
+def _cells(row: Row, result: Result) -> tuple[str, ...]:
+    numbers = (
+        result.sent, result.accepted, result.dead_lettered, result.dropped_counted, result.allowed,
+        result.lost_uncounted, result.duplicated, result.wrong,
+    )  # fmt: skip
+    return (
+        str(row.number), f"{row.fault}: {row.expected}", *(f"{number:,}" for number in numbers),
+        f"{result.peak_rss_mb:.0f}", result.figure,
+    )  # fmt: skip
+
+
+def _document(lines: list[tuple[str, ...]], reasons: dict[int, tuple[str, str]]) -> str:
+    text = INTRODUCTION + f"Measured on {datetime.now(UTC):%Y-%m-%d} on {_machine()}.\n\n"
+    for line in (COLUMNS, ("---",) * len(COLUMNS), *lines):
+        text += "| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n"
+    if reasons:
+        text += "\n## Not injected\n\n"
+        text += "".join(f"- {number}, {fault}: {why}.\n" for number, (fault, why) in sorted(reasons.items()))
+    return text
+
+
+def _machine() -> str:
+    model = next(
+        (
+            line.partition(":")[2].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if line.startswith("model name")
+        ),
+        platform.machine(),
+    )
+    memory_gb = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
+    return f"{os.cpu_count()} cores of {model}, {memory_gb:.0f} GB of RAM, Linux {platform.release()}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
