@@ -8,7 +8,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 DEBIAN_PACKAGES := influxdb influxdb-client strace busybox victoria-metrics procps
-PYTEST_OPTIONS ?= --numprocesses auto
+# Most tests wait for a real server, not for a processor.
+PYTEST_OPTIONS ?= --numprocesses 4
 
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 

@@ -15,6 +15,7 @@ from recorder.app import Recorder
 from recorder.commands.configuration import Configuration
 from recorder.commands.options import config_option, fail, load_or_exit
 from recorder.logs import set_up_logging
+from recorder.spool.segments import QueueLocked
 
 log = structlog.get_logger(__name__)
 
@@ -35,6 +36,8 @@ def run(config: Path | None) -> None:
         log.warning("running as root, which the recorder never needs", remedy="run it as a user of its own")
     try:
         asyncio.run(_serve(configuration))
+    except QueueLocked as error:
+        fail(str(error))
     except OSError as error:
         fail(
             f"cannot listen: {error.strerror or error}; "

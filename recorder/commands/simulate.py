@@ -90,7 +90,7 @@ def _faults(_context: click.Context, _option: click.Parameter, value: str) -> Fa
     metavar="FILE",
     help="Write the samples to be found, one a line, in JSON.",
 )
-def simulate(  # noqa: PLR0913, PLR0917 - one parameter an option
+def simulate(
     host: str,
     pcs_port: int,
     powermeter_port: int,

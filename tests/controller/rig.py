@@ -137,6 +137,7 @@ class Controller:
         self.script = directory / "ess-stream.sh"
         self.run_directory = directory / "run"
         self.path = directory / "bin"
+        self._told = directory / "told"
         self.path.mkdir()
         for applet in APPLETS:
             (self.path / applet).symlink_to(BUSYBOX)
@@ -165,30 +166,38 @@ class Controller:
         self._receivers.append(opened)
         return opened
 
-    def popen(self, *arguments: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [str(self.path / "sh"), str(self.script), *arguments],
+    def call(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run one command of the script to its end."""
+        return subprocess.run(
+            self._command(*arguments),
             env={"PATH": str(self.path)},
-            text=True,
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
         )
 
-    def call(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        with self.popen(*arguments) as process:
-            output, errors = process.communicate(timeout=60)
-        return subprocess.CompletedProcess(arguments, process.returncode, output, errors)
-
     @contextmanager
-    def running(self) -> Iterator[subprocess.Popen[str]]:
-        """Run the script in the foreground, and end it with TERM if it still lives."""
-        with self.popen("run") as process:
+    def running(self) -> Iterator[subprocess.Popen[bytes]]:
+        """Run the script in the foreground, and end it with TERM if it still lives; see `told`."""
+        with self._told.open("wb") as told:
+            process = subprocess.Popen(
+                self._command("run"), env={"PATH": str(self.path)}, stdin=subprocess.DEVNULL, stderr=told
+            )
+        with process:
             try:
                 yield process
             finally:
                 process.terminate()
-                process.communicate(timeout=60)
+                process.wait(timeout=60)
+
+    def told(self) -> str:
+        """Give what `running` has said so far."""
+        return self._told.read_text()
+
+    def _command(self, *arguments: str) -> list[str]:
+        return [str(self.path / "sh"), str(self.script), *arguments]
 
     def shells(self) -> list[int]:
         """Give the shells that run the script."""

@@ -16,11 +16,8 @@ def test_blocked_receiver_holds_a_fast_master_for_seconds_at_most(controller: Co
     receiver = controller.receiver(bytes_per_second=0)
     traced = controller.master(interval_seconds=0)
     controller.install_one(receiver)
-    with controller.running() as process:
-        assert process.stderr is not None
-        told = process.stderr.readline()
-        while "the network blocks process" not in told:
-            told = process.stderr.readline()
+    with controller.running():
+        wait_until("it tells", lambda: "the network blocks process" in controller.told(), seconds=60)
         wait_until("the process is let go", traced.is_free)
         polls = traced.polls()
         wait_until("it polls on", lambda: traced.polls() > polls + 100)
@@ -33,13 +30,11 @@ def test_blocked_receiver_never_holds_a_master_at_the_real_rate(controller: Cont
     receiver = controller.receiver(bytes_per_second=0)
     traced = controller.master(REAL_RATE_INTERVAL_SECONDS)
     controller.install_one(receiver)
-    with controller.running() as process:
-        assert process.stderr is not None
-        told = process.stderr.readline()
-        while "the network does not keep up" not in told:
-            assert "blocks" not in told
-            told = process.stderr.readline()
+    with controller.running():
+        wait_until("it tells", lambda: "the network" in controller.told(), seconds=60)
         wait_until("it was let go", traced.is_free)
+    assert "the network does not keep up" in controller.told()
+    assert "blocks" not in controller.told()
     assert traced.longest_pause_seconds() < 1
 
 
@@ -48,11 +43,7 @@ def test_slow_receiver_is_left_although_it_still_reads(controller: Controller) -
     receiver = controller.receiver(bytes_per_second=50_000)
     traced = controller.master(interval_seconds=0)
     controller.install_one(receiver)
-    with controller.running() as process:
-        assert process.stderr is not None
-        told = process.stderr.readline()
-        while "the network" not in told:
-            assert "streaming" in told
-            told = process.stderr.readline()
+    with controller.running():
+        wait_until("it tells", lambda: "the network" in controller.told(), seconds=60)
         wait_until("it was let go", traced.is_free)
     assert traced.longest_pause_seconds() < LONGEST_PAUSE_SECONDS

@@ -91,18 +91,41 @@ def test_stream_follows_a_restarted_process(controller: Controller) -> None:
         wait_until("the new process is traced", lambda: f"Process {successor.pid}".encode() in receiver.text)
 
 
+def test_shared_stream_follows_one_restarted_process(controller: Controller) -> None:
+    """Where strace goes on with the other process, the one that was restarted is traced again, too."""
+    receiver = controller.receiver()
+    controller.master()
+    traced = controller.master(name=controller.other_name)
+    controller.install([Stream((controller.name, controller.other_name), receiver.port)])
+    with controller.running():
+        wait_until("both are traced", lambda: receiver.text.count(b"attached") == 2)
+        traced.kill()
+        successor = controller.master(name=controller.other_name)
+        wait_until("the new process is traced", lambda: f"Process {successor.pid}".encode() in receiver.text)
+
+
+def test_idle_process_is_let_go_when_the_receiver_leaves(controller: Controller) -> None:
+    """A process that says nothing, so that strace never notices the broken pipe, is freed all the same."""
+    receiver = controller.receiver()
+    traced = controller.master(interval_seconds=3600)
+    controller.install_one(receiver)
+    with controller.running():
+        wait_until("the process is traced", lambda: b"attached" in receiver.text)
+        receiver.close()
+        wait_until("the process is let go", traced.is_free)
+
+
 def test_strace_starts_only_once_connected(controller: Controller) -> None:
     """While nobody listens, the script tries again and no process is ever traced."""
     receiver = controller.receiver()
     receiver.close()
     traced = controller.master()
     controller.install_one(receiver)
-    with controller.running() as process:
-        assert process.stderr is not None
-        told = process.stderr.readline(), process.stderr.readline()
+    with controller.running():
+        wait_until("it tells", lambda: "does the recorder run there?" in controller.told())
         assert traced.is_free()
-    assert "can't connect" in told[0]
-    assert "does the recorder run there?" in told[1]
+    assert "can't connect" in controller.told()
+    assert "streaming" not in controller.told()
 
 
 def test_only_the_exact_name_is_traced(controller: Controller) -> None:
@@ -110,9 +133,8 @@ def test_only_the_exact_name_is_traced(controller: Controller) -> None:
     receiver = controller.receiver()
     longer = controller.master(name=f"{controller.name}2")
     controller.install_one(receiver)
-    with controller.running() as process:
-        assert process.stderr is not None
-        assert "no process of this name runs" in process.stderr.readline()
+    with controller.running():
+        wait_until("it tells", lambda: "no process of this name runs" in controller.told())
         assert longer.is_free()
 
 
@@ -257,9 +279,8 @@ def test_process_traced_by_another_program_is_left_alone(controller: Controller)
     ) as foreign:
         try:
             wait_until("the foreign tracer is attached", lambda: traced.tracer() == foreign.pid)
-            with controller.running() as process:
-                assert process.stderr is not None
-                assert f"is traced by debugger, process {foreign.pid}" in process.stderr.readline()
+            with controller.running():
+                wait_until("it tells", lambda: f"by debugger, process {foreign.pid}" in controller.told())
             assert traced.tracer() == foreign.pid
         finally:
             foreign.terminate()
