@@ -184,6 +184,16 @@ def test_late_answers_make_no_exchange() -> None:
     assert counts["ambiguous_answers"] == 2
 
 
+def test_second_lost_answer_ends_the_doubt_for_the_worse() -> None:
+    """Late answers, then one that was read in part: the late ones are not believed when the bus recovers."""
+    exchanges, counts = listen(
+        ("w", L1), ("w", L2), ("r", voltage(1)), ("w", L3), ("r", voltage(2)),
+        ("w", FREQUENCY), ("r", voltage(3)[:7]), ("w", FREQUENCY), ("r", HERTZ),
+    )  # fmt: skip
+    assert exchanges == [(0x5B2C, b"\x13\x88")]
+    assert counts["ambiguous_answers"] == 2
+
+
 def test_answer_behind_a_late_one_proves_the_doubt() -> None:
     """Two answers after one request: the first was a late one, and neither is taken."""
     exchanges, counts = listen(
