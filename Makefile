@@ -1,19 +1,20 @@
 # make demo         a simulated plant, recorded live: makes its own environment first
 # make test         everything CI runs: installs what the tests need, then checks and tests
 # make check        the quick half: lint, types, import contract, generated files
+# make faults       every row of the fault matrix, into docs/reliability.md: half an hour
 # make format       what the linter can mend by itself
 # make lock         the lock files anew, from pyproject.toml
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-DEBIAN_PACKAGES := influxdb influxdb-client strace busybox victoria-metrics procps
+DEBIAN_PACKAGES := influxdb influxdb-client strace busybox victoria-metrics procps util-linux e2fsprogs
 # Most tests wait for a real server, not for a processor.
 PYTEST_OPTIONS ?= --numprocesses 4
 
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo test check unit format lock debian clean
+.PHONY: demo test check faults format lock debian clean
 
 demo: $(VENV)/.runtime
 	@$(BIN)/ess-recorder demo $(DEMO_OPTIONS)
@@ -27,6 +28,9 @@ check: $(VENV)/.development
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/python grafana/build.py --check
+
+faults: debian $(VENV)/.development
+	$(BIN)/python -m tests.faults
 
 format: $(VENV)/.development
 	$(BIN)/ruff check --fix-only

@@ -13,11 +13,13 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from math import inf
 from typing import Final
 
 import structlog
 
+from recorder.influx.influxql import parse_duration
 from recorder.influx.sink import InfluxSink
 from recorder.pipeline import Pipeline
 from recorder.points.flow import FlowBalance
@@ -28,7 +30,7 @@ from recorder.profiles.catalogue import Catalogue
 from recorder.profiles.model import Profile
 from recorder.settings import ListenerSettings, Settings
 from recorder.sources.strace_tcp import ListenerOptions, StraceTcpListener
-from recorder.spool.memory import MemoryQueue
+from recorder.spool.durable import DurableQueue, Limits
 from recorder.web.health_server import Health, HealthServer
 
 Publish = Callable[[Sequence[Point]], None]
@@ -109,7 +111,7 @@ class Recorder:
         self._sources = [self._source(listener) for listener in settings.listeners]
         self._health_server = HealthServer(settings.http.bind, settings.http.port, self.health)
         self._housekeeping: asyncio.Task[None] | None = None
-        self.queue = MemoryQueue(settings.queue.max_bytes, time.monotonic)
+        self.queue = _queue_of(settings)
         self.influx = InfluxSink(settings, profiles, self.queue)
 
     @property
@@ -123,15 +125,19 @@ class Recorder:
         """Listen, and begin to write.
 
         Raises:
+            QueueLocked: another recorder uses the queue.
             OSError: an address cannot be bound; nothing is left open.
         """
+        await asyncio.to_thread(self.queue.open)
         try:
             await self._health_server.start()
             for source in self._sources:
                 await source.listener.start()
         except OSError:
             await self._close_doors()
+            await asyncio.to_thread(self.queue.close)
             raise
+        self.queue.start()
         self.influx.start()
         self._housekeeping = asyncio.create_task(self._keep_house(), name="housekeeping")
 
@@ -143,9 +149,10 @@ class Recorder:
             with suppress(asyncio.CancelledError):
                 await self._housekeeping
         await self.influx.stop(STOP_WITHIN_SECONDS)
+        await asyncio.to_thread(self.queue.close)
         waiting = self.queue.depth().points
         if waiting:
-            log.warning("stopped with points that InfluxDB did not take", points=waiting)
+            log.warning("stopped; points that InfluxDB did not take stay in the queue", points=waiting)
 
     def health(self) -> Health:
         """Tell what is wrong, and what to do about it."""
@@ -157,9 +164,19 @@ class Recorder:
         ]
         if self.influx.problem:
             problems.append(self.influx.problem)
+        if self.queue.problem:
+            problems.append(self.queue.problem)
+        problems += self.influx.side_problems
         figures = self.influx.figures()
+        if figures["dead_letters"]:
+            problems.append(
+                f"InfluxDB refused {figures['dead_letters']:.0f} points: data_dir/dead-letters says why; "
+                "once that is mended, run: ess-recorder replay --dead-letters"
+            )
         if figures["dropped"]:
             problems.append(f"{figures['dropped']:.0f} points were dropped: the queue was full")
+        if figures["damaged"]:
+            problems.append(f"{figures['damaged']:.0f} points were lost by the queue's disk: check it")
         return Health(
             tuple(problems),
             {
@@ -169,6 +186,8 @@ class Recorder:
                     "state": self.influx.state,
                     "set_up_problems": self.influx.set_up_problems,
                     **figures,
+                    "late_range": self.influx.late_range,
+                    "gaps": [asdict(gap) for gap in self.queue.depth().gaps],
                 },
             },
         )
@@ -182,6 +201,8 @@ class Recorder:
             settings.allow,
             settings.max_connections,
             settings.idle_close_seconds,
+            settings.first_frame_within_seconds,
+            settings.max_bytes_per_second,
         )
         flow = self._flows.setdefault(site, FlowBalance(self._settings.flow.meter_max_age_seconds))
 
@@ -242,3 +263,14 @@ class Recorder:
         for source in self._sources:
             await source.listener.close()
         await self._health_server.close()
+
+
+def _queue_of(settings: Settings) -> DurableQueue:
+    queue = settings.queue
+    limits = Limits(
+        max_bytes=queue.max_bytes,
+        max_age_seconds=inf if queue.max_age == "inf" else parse_duration(queue.max_age).total_seconds(),
+        max_memory_bytes=queue.max_memory_bytes,
+        commit_interval_seconds=queue.commit_interval_seconds,
+    )
+    return DurableQueue(settings.data_dir / "queue", limits)

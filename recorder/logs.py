@@ -5,8 +5,36 @@ Takes a level, sets structlog up. Never logs a secret: callers pass names and co
 
 import logging
 import sys
+from collections.abc import Callable
 
 import structlog
+
+EVERY_SECONDS = 10.0
+
+
+class SeldomLog:
+    """Logs what a flood would repeat: each event at most once in ten seconds, with how many were kept back.
+
+    Args:
+        write: a logger's method, such as `log.warning`.
+        clock: monotonic seconds.
+    """
+
+    def __init__(self, write: Callable[..., object], clock: Callable[[], float]) -> None:
+        self._write = write
+        self._clock = clock
+        self._kept_back: dict[str, int] = {}
+        self._next_at: dict[str, float] = {}
+
+    def __call__(self, event: str, **details: object) -> None:
+        """Log the event, or count it; `event` is one of a few fixed texts."""
+        now = self._clock()
+        if now < self._next_at.get(event, now):
+            self._kept_back[event] = self._kept_back.get(event, 0) + 1
+            return
+        self._next_at[event] = now + EVERY_SECONDS
+        kept_back = self._kept_back.pop(event, 0)
+        self._write(event, **details, **({"and_as_many_more": kept_back} if kept_back else {}))
 
 
 def set_up_logging(level: str) -> None:

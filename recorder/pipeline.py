@@ -51,6 +51,8 @@ class Pipeline:
         self._buses = Buses(self.counts)
         self._scans: dict[str, ScanAssembler] = {}
         self._clock = ControllerClock(self.counts, clock_tolerance_seconds)
+        # How long after its stamp the latest text arrived, by the corrected stamp.
+        self._lag_ns = 0
         self._polls: dict[str, float] = {}
         self._repeats: dict[str, tuple[int, int]] = {}
 
@@ -68,6 +70,7 @@ class Pipeline:
                 they are, and leaves points without time where it has none.
         """
         points: list[Point] = []
+        at_ns: int | None = None
         for process, descriptor, written, data, complete, stamped_at_ns in self._text.feed(chunk):
             if descriptor < 0:
                 self._buses.lose()
@@ -85,13 +88,18 @@ class Pipeline:
                 )
             for exchange in bus.read(data, complete=complete, captured_at_ns=at_ns):
                 self._exchange(exchange, points)
+        if received_at_ns is not None and at_ns is not None:
+            self._lag_ns = received_at_ns - at_ns
         return points
 
     def expire(self, now_ns: int) -> list[Point]:
-        """Close the scans that a stream left open for too long; `now_ns` is Unix time in ns."""
+        """Close the scans that a stream left open for too long; `now_ns` is Unix time in ns.
+
+        A scan is as old as its stream lets it be: text that comes late brings its scans late.
+        """
         points: list[Point] = []
         for assembler in self._scans.values():
-            self._publish(assembler.expire(now_ns), points)
+            self._publish(assembler.expire(now_ns - self._lag_ns), points)
         return points
 
     def finish(self) -> list[Point]:

@@ -14,6 +14,7 @@ from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
 
+from recorder.secrets import MAX_SECRET_BYTES, secret_in
 from recorder.yaml_document import (
     MAX_TEXT_BYTES,
     Allowed,
@@ -25,8 +26,6 @@ from recorder.yaml_document import (
 )
 
 Network = IPv4Network | IPv6Network
-
-MAX_SECRET_BYTES = 4096
 
 # Keys whose value is text even where it looks like a number, a truth value or nothing.
 TEXT_KEYS = frozenset(
@@ -140,6 +139,10 @@ class ListenerSettings(_Model):
         int, Field(ge=1024, le=1 << 20), Allowed("a number of bytes from 1024 to 1048576")
     ] = 65536
     idle_close_seconds: Seconds = 60.0
+    first_frame_within_seconds: Seconds = 120.0
+    max_bytes_per_second: Annotated[
+        int, Field(ge=65536, le=1 << 30), Allowed("a number of bytes from 65536 to 1073741824")
+    ] = 4 << 20
 
 
 class HttpSettings(_Model):
@@ -206,12 +209,16 @@ class WriterSettings(_Model):
     retry_max_seconds: Seconds = 60.0
 
 
+Bytes = Annotated[int, Field(ge=65536, le=1 << 40), Allowed("a number of bytes from 65536 to 1099511627776")]
+
+
 class QueueSettings(_Model):
     """How much waits while InfluxDB does not answer; beyond it the oldest points go, counted."""
 
-    max_bytes: Annotated[
-        int, Field(ge=65536, le=1 << 40), Allowed("a number of bytes from 65536 to 1099511627776")
-    ] = 32 * (1 << 20)
+    max_bytes: Bytes = 2 << 30
+    max_age: Duration = "90d"
+    max_memory_bytes: Bytes = 32 << 20
+    commit_interval_seconds: Seconds = 10.0
 
 
 class RetentionSettings(_Model):
@@ -365,7 +372,7 @@ def _with_secrets(document: Document, influxdb: InfluxSettings) -> tuple[InfluxS
         if file is None or given is not None:
             return given
         try:
-            return SecretStr(_secret_in(file))
+            return SecretStr(secret_in(file))
         except (OSError, ValueError) as error:
             problem = error.strerror if isinstance(error, OSError) else str(error)
             mistakes.append(
@@ -382,19 +389,3 @@ def _with_secrets(document: Document, influxdb: InfluxSettings) -> tuple[InfluxS
         "token": secret(("influxdb", "token_file"), influxdb.token_file, influxdb.token),
     }
     return influxdb.model_copy(update=update), mistakes
-
-
-def _secret_in(file: Path) -> str:
-    if not file.is_file():
-        raise ValueError("is not a file")
-    with file.open("rb") as stream:
-        content = stream.read(MAX_SECRET_BYTES + 1)
-    if len(content) > MAX_SECRET_BYTES:
-        raise ValueError(f"holds more than {MAX_SECRET_BYTES} bytes")
-    try:
-        text = content.decode().rstrip("\r\n")
-    except UnicodeDecodeError:
-        raise ValueError("is not UTF-8 text") from None
-    if not text or not text.isprintable():
-        raise ValueError("is empty or holds more than one line of text")
-    return text

@@ -1,13 +1,16 @@
-"""`ess-recorder replay`: captured streams through the whole pipeline into InfluxDB.
+"""`ess-recorder replay`: captured streams through the whole pipeline into InfluxDB, or dead letters again.
 
-Takes files of strace text; ends with 0 only when every point of them is in the database, and the
-averages and energies of their time have been computed.
+Takes files of strace text, or of refused lines; ends with 0 only when every point of them is in the
+database, and the averages and energies of their time have been computed.
 """
 
 import asyncio
 import time
 from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
@@ -18,8 +21,10 @@ from rich.progress import Progress, TaskID
 from recorder.commands.configuration import Configuration
 from recorder.commands.decode import print_counts
 from recorder.commands.options import config_option, fail, load_or_exit
+from recorder.influx.dead_letters import DIRECTORY, lines_in
 from recorder.influx.errors import InfluxError
 from recorder.influx.sink import InfluxSink, open_server, set_up_of
+from recorder.influx.stamps import stamp_ns
 from recorder.logs import set_up_logging
 from recorder.pipeline import Pipeline
 from recorder.points.flow import FlowBalance
@@ -31,18 +36,22 @@ from recorder.spool.memory import MemoryQueue
 # The queue is kept between these, so that a file of any size takes little memory.
 _FULL_POINTS: Final = 50_000
 _POLL_SECONDS: Final = 0.02
+_APPENDED_LINES: Final = 1000
 
 
 @click.command()
-@click.argument(
-    "files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path)
-)
+@click.argument("files", nargs=-1, type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--site", help="The site of the points. Default: the site of the settings.")
 @click.option(
     "--start",
     type=click.DateTime(["%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d"]),
     help="When the first file begins, UTC, for text without stamps (-ttt). Default: so that it ends when the "
     "file was last written.",
+)
+@click.option(
+    "--dead-letters",
+    is_flag=True,
+    help="Send again what InfluxDB refused: FILES are dead-letter files. Default: all of the data directory.",
 )
 @click.option("--no-backfill", is_flag=True, help="Do not compute averages and energies of the files' time.")
 @config_option
@@ -52,6 +61,7 @@ def replay(
     start: datetime | None,
     config: Path | None,
     *,
+    dead_letters: bool,
     no_backfill: bool,
 ) -> None:
     """Write captured streams into InfluxDB.
@@ -59,7 +69,11 @@ def replay(
     FILES are strace text, plain or compressed (.gz, .xz, .bz2), in the order of their time. The same file
     again changes nothing: its points have the same times. Text without stamps is given times by the
     controller's habit of polling once a second.
+
+    With --dead-letters, what InfluxDB takes now leaves the dead letters, and what it refuses again stays.
     """
+    if not files and not dead_letters:
+        raise click.UsageError("name a file, or --dead-letters")
     configuration = load_or_exit(config)
     set_up_logging("warning")
     try:
@@ -68,7 +82,10 @@ def replay(
         fail(f"{error}; nothing was written")
     job = _Replay(configuration, site or configuration.settings.site)
     try:
-        asyncio.run(job.run(files, start.replace(tzinfo=UTC) if start else None))
+        if dead_letters:
+            asyncio.run(job.run_dead_letters(files))
+        else:
+            asyncio.run(job.run(files, start.replace(tzinfo=UTC) if start else None))
     except UNREADABLE as error:
         fail(f"cannot read a file to its end: {error}")
     if not no_backfill:
@@ -77,7 +94,10 @@ def replay(
     figures = job.figures
     click.echo(f"{figures['written']:>12,.0f} written: points that InfluxDB took", err=True)
     if figures["rejected"] or figures["dropped"]:
-        fail(f"{figures['rejected']:.0f} points were rejected and {figures['dropped']:.0f} dropped")
+        fail(
+            f"{figures['rejected']:.0f} points were rejected and {figures['dropped']:.0f} dropped; "
+            f"what was rejected is in {configuration.settings.data_dir / DIRECTORY}, each with its reason"
+        )
     if figures["queue_points"]:
         fail(
             f"{figures['queue_points']:.0f} points could not be written; run it again, repeats change nothing"
@@ -98,16 +118,35 @@ class _Replay:
 
     async def run(self, files: tuple[Path, ...], start: datetime | None) -> None:
         """Write every point of the files; wait for an InfluxDB that goes away meanwhile."""
-        queue = MemoryQueue(self._settings.queue.max_bytes, time.monotonic)
-        sink = InfluxSink(self._settings, self._configuration.profiles, queue)
-        sink.start()
-        try:
+        async with self._writing() as (sink, _):
             with _progress() as progress:
                 for file in files:
                     task = progress.add_task(file.name, total=_text_bytes(file))
                     await self._file(file, start, sink, (progress, task))
                     start = None
                 await _wait_for_queue(sink, 0)
+
+    async def run_dead_letters(self, files: tuple[Path, ...]) -> None:
+        """Send refused lines again; a file goes when each of its lines is written, or refused anew."""
+        async with self._writing() as (sink, queue):
+            for file in await asyncio.to_thread(sink.dead_letters.take, files):
+                lines = lines_in(file)
+                while some := list(islice(lines, _APPENDED_LINES)):
+                    queue.append(some)
+                    for line in some:
+                        self._note(stamp_ns(line))
+                    await _wait_for_queue(sink, _FULL_POINTS)
+                await _wait_for_queue(sink, 0)
+                await asyncio.to_thread(file.unlink)
+
+    @asynccontextmanager
+    async def _writing(self) -> AsyncIterator[tuple[InfluxSink, MemoryQueue]]:
+        queue = MemoryQueue(self._settings.queue.max_memory_bytes, time.monotonic)
+        # The files' averages are computed at the end, and the service's range of late points is not ours.
+        sink = InfluxSink(self._settings, self._configuration.profiles, queue, repair=False)
+        sink.start()
+        try:
+            yield sink, queue
         finally:
             await sink.stop(deadline_seconds=10)
             self.figures = sink.figures()
@@ -129,12 +168,15 @@ class _Replay:
 
     def _append(self, points: list[Point], sink: InfluxSink) -> None:
         timed = [point for point in points if point.time_ns is not None]
-        if not timed:
-            return
-        times_ns = [point.time_ns for point in timed if point.time_ns is not None]
-        self._first_ns = min(times_ns) if self._first_ns is None else min(self._first_ns, *times_ns)
-        self._last_ns = max(self._last_ns, *times_ns)
+        for point in timed:
+            self._note(point.time_ns)
         sink.append(timed)
+
+    def _note(self, time_ns: int | None) -> None:
+        """Let the span that is computed at the end hold a time."""
+        if time_ns is not None:
+            self._first_ns = time_ns if self._first_ns is None else min(self._first_ns, time_ns)
+            self._last_ns = max(self._last_ns, time_ns)
 
     def backfill(self) -> None:
         """Compute averages, rollups and energies of the time that the files span."""

@@ -26,7 +26,7 @@ class Action(Enum):
     SPLIT = "split"
     """At least one is bad: send halves, until the bad ones stand alone."""
     DROP = "drop"
-    """`Verdict.dropped` of them are older than the retention policy keeps: no repeat will help."""
+    """`Verdict.dropped` of them are older than the retention policy keeps: split those from the rest."""
     PAUSE = "pause"
     """Somebody has to change something first: keep them, and try once a minute."""
     RETRY = "retry"
@@ -35,7 +35,11 @@ class Action(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """One judged answer; `reason` is the server's, `remedy` says what the user can change."""
+    """One judged answer; `reason` is the server's, `remedy` says what the user can change.
+
+    `dropped` is how many lines the server says it did not write, where it does; it leaves out those that
+    it could not parse.
+    """
 
     action: Action
     reason: str = ""
@@ -103,7 +107,7 @@ def judge(status: int, body: bytes, headers: Mapping[str, str]) -> Verdict:
         reason,
         rule.remedy,
         after_seconds=_retry_after_seconds(headers) if rule.action is Action.RETRY else None,
-        dropped=int(dropped[1]) if dropped and rule.action is Action.DROP else None,
+        dropped=int(dropped[1]) if dropped and rule.action in {Action.DROP, Action.SPLIT} else None,
         database_missing=rule is _DATABASE_MISSING,
     )
 

@@ -4,42 +4,84 @@ Takes queries and a range, gives the statements that write what the queries woul
 the data been there in time. Never deletes a point; running it twice changes nothing.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from recorder.influx.continuous_queries import ContinuousQuery
+from recorder.influx.server import Row
 
+Ask = Callable[[str], list[Row]]
+
+# A field may be missing in most samples: so many rows are read to find one sample of each field.
+_ROWS_FOR_A_SAMPLE = 4
+# What lies so close before a range is read for all series at once.
+_LONG_PAUSE = timedelta(minutes=10)
+_UTC = ZoneInfo("UTC")
 _DAY = timedelta(days=1)
 _SECOND = timedelta(seconds=1)
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One statement of a backfill, and what it is about."""
+    """A piece of a backfill: one query over one range, both ends where its buckets begin."""
 
     query: ContinuousQuery
     start: datetime
     end: datetime
 
-    @property
-    def statement(self) -> str:
-        """The statement; it reads, and writes alike, the query's look-back before the range."""
-        return self.query.backfill_statement(self.start - self.query.lookback, self.end)
+    def statements(self, ask: Ask, oldest: datetime) -> Iterator[str]:
+        """Give the statements of this piece: one for all series, and one for each that had a long pause.
+
+        A result such as the mean of ten samples needs samples from before the range, and how far before
+        depends on the pauses of each series: `ask` runs a statement that finds them. Nothing is computed
+        from before `oldest`.
+        """
+        if not self.query.preceding:
+            yield self.query.backfill_statement(self.start, self.end)
+            return
+        series = [_tags(row) for row in ask(self.query.series_statement(self.start, self.end))]
+        if not series:
+            return
+        rows = ask(self.query.preceding_statement(self.start, self.query.preceding * _ROWS_FOR_A_SAMPLE))
+        begin = self.start
+        for tags in series:
+            before = [row for row in rows if _tags(row) == tags]
+            if not before:
+                continue
+            needed = datetime.fromtimestamp(_needed_ns(before, self.query.preceding) // 10**9, UTC)
+            needed = bucket_start(max(needed, oldest), self.query.bucket, _UTC)
+            if needed < self.start - _LONG_PAUSE:
+                yield self.query.backfill_statement(needed, self.end, tags)
+            else:
+                begin = min(begin, needed)
+        yield self.query.backfill_statement(begin, self.end)
+
+
+def _tags(row: Row) -> dict[str, str]:
+    """Give the tags of a row: what is text; every field of a source is a number."""
+    return {name: value for name, value in row.items() if isinstance(value, str) and name != "series_name"}
+
+
+def _needed_ns(rows: Sequence[Row], samples: int) -> int:
+    """Give the time from which on every field has so many samples among the rows, newest first."""
+    fields = {name for row in rows for name, value in row.items() if isinstance(value, int | float)}
+    seen = {name: [row["time"] for row in rows if row.get(name) is not None][:samples] for name in fields}
+    return int(min(times[-1] for times in seen.values()))
 
 
 def steps(query: ContinuousQuery, start: datetime, end: datetime, timezone: ZoneInfo) -> Iterator[Step]:
-    """Cut the buckets that touch `start` to `end` into pieces that end at local midnights.
+    """Cut the buckets that touch `start` to `end` into pieces that end where the query's chunks end.
 
-    Days of 23 and 25 hours are whole days. Local midnight is a bucket's begin for every bucket in use.
+    Days of 23 and 25 hours are whole days. A chunk's end is a bucket's begin for every bucket in use.
     """
     cursor = bucket_start(start, query.bucket, timezone)
     last = bucket_start(end, query.bucket, timezone)
     if last < end:
         last = _next_bucket(last, query.bucket)
     while cursor < last:
-        piece_end = min(last, _midnight(cursor, query.chunk_days))
+        piece_end = min(last, _next_bucket(bucket_start(cursor, query.chunk, timezone), query.chunk))
         yield Step(query, cursor, piece_end)
         cursor = piece_end
 
@@ -57,7 +99,7 @@ def bucket_start(at: datetime, bucket: timedelta, timezone: ZoneInfo) -> datetim
 
 def _next_bucket(begin: datetime, bucket: timedelta) -> datetime:
     if bucket >= _DAY:
-        return _midnight(begin, 1)
+        return _midnight(begin, bucket.days)
     # Python adds to the time on the wall; the next bucket is a matter of elapsed time.
     return datetime.fromtimestamp(begin.timestamp() + max(bucket, _SECOND).total_seconds(), begin.tzinfo)
 

@@ -14,7 +14,7 @@ a reader sums over the series of a site.
 """
 
 from collections.abc import Container, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from recorder.influx.influxql import duration, identifier, instant, text
@@ -43,8 +43,9 @@ class ContinuousQuery:
     """One query: `select` from the measurement `source` into `target`, in buckets of `bucket`.
 
     `source_policy` and `policy` are the retention policies of the two. The query is run each `every`
-    over the last `resampled`. `timezone` is set where buckets begin by local time. A backfill reads
-    `lookback` before its range, and cuts the range into pieces of `chunk_days`.
+    over the last `resampled`. `timezone` is set where buckets begin by local time. A backfill cuts its
+    range into pieces of `chunk`, small enough for a Raspberry Pi. A result depends on as many as `preceding`
+    samples from before its bucket, however long before; a backfill looks for them.
     """
 
     name: str
@@ -57,8 +58,8 @@ class ContinuousQuery:
     bucket: timedelta
     every: timedelta
     resampled: timedelta
-    chunk_days: int
-    lookback: timedelta = field(default=timedelta())
+    chunk: timedelta
+    preceding: int = 0
     timezone: str = ""
 
     @property
@@ -70,16 +71,34 @@ class ContinuousQuery:
             f"BEGIN {self._statement('')} END"
         )
 
-    def backfill_statement(self, start: datetime, end: datetime) -> str:
-        """The same for one range of past buckets; both ends have to be where buckets begin."""
-        return self._statement(f" WHERE time >= {instant(start)} AND time < {instant(end)}")
+    def backfill_statement(
+        self, start: datetime, end: datetime, tags: Mapping[str, str] | None = None
+    ) -> str:
+        """The same for one range of past buckets; both ends have to be where buckets begin.
+
+        With `tags` it is for the one series that has them.
+        """
+        series = "".join(f" AND {identifier(name)} = {text(value)}" for name, value in (tags or {}).items())
+        return self._statement(f" WHERE {_within(start, end)}{series}")
+
+    def series_statement(self, start: datetime, end: datetime) -> str:
+        """The statement that gives a row for each series that has samples in a range."""
+        return f"SELECT * FROM {self._source} WHERE {_within(start, end)} GROUP BY * LIMIT 1"  # noqa: S608 - all names are quoted
+
+    def preceding_statement(self, before: datetime, rows: int) -> str:
+        """The statement that gives each series' last `rows` samples before an instant, newest first."""
+        where = f"WHERE time < {instant(before)} GROUP BY * ORDER BY time DESC LIMIT {rows}"
+        return f"SELECT * FROM {self._source} {where}"  # noqa: S608 - all names are quoted
 
     def _statement(self, where: str) -> str:
         zone = f" TZ({text(self.timezone)})" if self.timezone else ""
-        source = _path(self.database, self.source_policy, self.source)
         target = _path(self.database, self.policy, self.target)
         grouping = f"GROUP BY time({duration(self.bucket)}), * fill(none){zone}"
-        return f"SELECT {self.select} INTO {target} FROM {source}{where} {grouping}"  # noqa: S608 - all names are quoted
+        return f"SELECT {self.select} INTO {target} FROM {self._source}{where} {grouping}"  # noqa: S608 - all names are quoted
+
+    @property
+    def _source(self) -> str:
+        return _path(self.database, self.source_policy, self.source)
 
 
 def statements(
@@ -170,8 +189,8 @@ class _Table:
             bucket=_SAMPLE_BUCKET,
             every=timedelta(seconds=1),
             resampled=_MINUTE,
-            chunk_days=1,
-            lookback=timedelta(minutes=5),
+            chunk=timedelta(hours=1),
+            preceding=SAMPLES_OF_AVERAGE - 1,
         )
 
     def minutes(self, measurement: str, select: str) -> ContinuousQuery:
@@ -187,7 +206,7 @@ class _Table:
             bucket=_MINUTE,
             every=_MINUTE,
             resampled=timedelta(minutes=10),
-            chunk_days=7,
+            chunk=timedelta(hours=6),
         )
 
     def energy_of_flows(self, with_counter: Container[str]) -> ContinuousQuery:
@@ -196,20 +215,20 @@ class _Table:
             f"sum({identifier(flow)}) / {_WATT_MINUTES_PER_KWH} AS {identifier(result)}"
             for flow, result in ((flow, _integrated(flow, with_counter)) for flow in FLOW_FIELDS)
         ]
-        return self._energy_15m("energy_15m", ", ".join(terms), "flow_1m", timedelta())
+        return self._energy_15m("energy_15m", ", ".join(terms), "flow_1m", preceding=0)
 
     def energy_of_counters(self, measurement: str, flows: Mapping[str, str]) -> ContinuousQuery:
         """Energy in kWh that a counter gained since the bucket before; a reset counter gains nothing.
 
-        After a gap the first bucket holds the energy of the gap, as long as the gap is no longer than
-        the range that is computed again.
+        After a gap the first bucket holds the energy of the gap: at once where the gap is shorter than
+        the range that is computed again, else once a backfill has run.
         """
         terms = [
             f"non_negative_difference(last({identifier(counter)})) AS {identifier(flow)}"
             for flow, counter in flows.items()
         ]
         return self._energy_15m(
-            f"energy_15m_{measurement}", ", ".join(terms), f"{measurement}_1m", timedelta(days=7)
+            f"energy_15m_{measurement}", ", ".join(terms), f"{measurement}_1m", preceding=1
         )
 
     def energy_sums(
@@ -229,11 +248,11 @@ class _Table:
             bucket=bucket,
             every=timedelta(minutes=5),
             resampled=resampled,
-            chunk_days=366,
+            chunk=timedelta(days=366),
             timezone=self.timezone,
         )
 
-    def _energy_15m(self, name: str, select: str, source: str, lookback: timedelta) -> ContinuousQuery:
+    def _energy_15m(self, name: str, select: str, source: str, preceding: int) -> ContinuousQuery:
         return ContinuousQuery(
             name=name,
             database=self.database,
@@ -245,9 +264,13 @@ class _Table:
             bucket=timedelta(minutes=15),
             every=timedelta(minutes=5),
             resampled=timedelta(days=1),
-            chunk_days=31,
-            lookback=lookback,
+            chunk=timedelta(days=31),
+            preceding=preceding,
         )
+
+
+def _within(start: datetime, end: datetime) -> str:
+    return f"time >= {instant(start)} AND time < {instant(end)}"
 
 
 def _path(*names: str) -> str:

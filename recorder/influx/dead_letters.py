@@ -71,20 +71,19 @@ class DeadLetters:
             self.added += len(letters)
             self.problem = ""
 
-    def take(self) -> list[Path]:
-        """Take the files out of the writer's way, to be read, sent and deleted; oldest first.
+    def take(self, files: Sequence[Path] = ()) -> list[Path]:
+        """Take files, or all of the directory, out of the writer's way: to be read, sent and deleted.
 
-        What an interrupted attempt took before is among them.
+        Oldest first. What an interrupted attempt took before is among all.
 
         Raises:
             OSError: the directory can not be written.
         """
-        if not self._directory.is_dir():
+        if not files and not self._directory.is_dir():
             return []
+        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         with self._locked():
-            for file in self._directory.glob(_NAMES):
-                file.rename(self._directory / (file.name + _TAKEN))
-        return sorted(self._directory.glob(_NAMES + _TAKEN))
+            return [_taken(file) for file in files or sorted(self._directory.glob(_NAMES + "*"))]
 
     def _store(self, text: bytes) -> None:
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -116,6 +115,10 @@ class DeadLetters:
             yield
         finally:
             os.close(descriptor)
+
+
+def _taken(file: Path) -> Path:
+    return file if file.name.endswith(_TAKEN) else file.rename(file.with_name(file.name + _TAKEN))
 
 
 def lines_in(file: Path) -> Iterator[bytes]:

@@ -13,7 +13,7 @@ import os
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from threading import RLock
+from threading import Lock
 
 import structlog
 
@@ -53,7 +53,7 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class LateState:
-    """What is to be computed again: `pending` later, `repairing` now, of which `done` steps of `steps` are."""
+    """What is to be computed again: `pending` later, `repairing` now, `done` of its `steps` so far."""
 
     pending: Span | None = None
     repairing: Span | None = None
@@ -70,7 +70,9 @@ class LateRange:
 
     def __init__(self, file: Path) -> None:
         self._file = file
-        self._lock = RLock()
+        self._lock = Lock()
+        # Apart from the other one, so that nobody who notes a stamp waits for a disk.
+        self._file_lock = Lock()
         self._state = self._load()
         self._saved = self._state
         self.problem = ""
@@ -96,16 +98,21 @@ class LateRange:
             pending = self._state.pending or Span(first_ns, last_ns)
             self._state = replace(self._state, pending=pending.holding(first_ns, last_ns))
 
-    def begin(self, settled_before_ns: int) -> LateState:
-        """Make the pending span the one that is repaired now, unless one is already or it is not settled.
+    def begin(self, pending: Span, repairing: Span) -> LateState:
+        """Let `repairing` be what is computed again now, and `pending` be no longer pending.
 
-        A span is settled when it ends before `settled_before_ns`: what follows it is then in the database.
+        Where `pending` was widened meanwhile nothing changes.
         """
         with self._lock:
-            pending = self._state.pending
-            if self._state.repairing is None and pending and pending.last_ns < settled_before_ns:
-                self._state = LateState(repairing=pending)
+            if self._state == LateState(pending):
+                self._state = LateState(repairing=repairing)
             return self._state
+
+    def forget(self) -> None:
+        """Forget everything, on the disk too."""
+        with self._lock:
+            self._state = LateState()
+        self.save()
 
     def progress(self, done: int, steps: int) -> None:
         """Remember on the disk how much of the repair is done."""
@@ -121,29 +128,30 @@ class LateRange:
 
     def save(self) -> None:
         """Bring the file up to date, durably; blocks only when something changed."""
-        with self._lock:
-            if self._state == self._saved:
+        with self._file_lock:
+            state = self._state
+            if state == self._saved:
                 return
             try:
-                self._write()
+                self._write(state)
             except OSError as error:
                 self.problem = (
-                    f"the range of late points is not stored in {self._file}: {error.strerror or error}; make "
-                    "room there, and let the recorder write there"
+                    f"the range of late points is not stored in {self._file}: {error.strerror or error}; "
+                    "make room there, and let the recorder write there"
                 )
                 _log.warning("the range of late points is kept in memory only", reason=str(error))
             else:
-                self._saved, self.problem = self._state, ""
+                self._saved, self.problem = state, ""
 
-    def _write(self) -> None:
-        if self._state == LateState():
+    def _write(self, state: LateState) -> None:
+        if state == LateState():
             self._file.unlink(missing_ok=True)
             return
         self._file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         beside = self._file.with_suffix(".new")
         descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with open(descriptor, "w", encoding="utf-8") as file:  # noqa: PTH123  # a path has no file mode
-            json.dump(asdict(self._state), file)
+            json.dump(asdict(state), file)
             file.flush()
             os.fsync(descriptor)
         beside.replace(self._file)

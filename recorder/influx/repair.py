@@ -9,14 +9,14 @@ a pause. So a point counts as late long before that, and the first one after a p
 """
 
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from threading import Event
 from typing import Final
 
 import structlog
 
 from recorder.influx.errors import InfluxError
-from recorder.influx.late_range import LateRange, LateState
+from recorder.influx.late_range import LateRange, LateState, Span
 from recorder.influx.setup import SetUp
 from recorder.influx.stamps import stamp_ns
 from recorder.points.health import MEASUREMENT as HEALTH_MEASUREMENT
@@ -28,11 +28,10 @@ LATE_AFTER_SECONDS: Final = 30.0
 """Points are late that are written with a stamp older than this; the queries look back 60 s and more."""
 
 _SECOND_NS: Final = 10**9
-# What was computed live after the last late point may have missed it: windows of ten samples, the running
-# minute, the quarter of an hour in which a counter moved on.
-_AFTER: Final = timedelta(minutes=15)
-# Before the first late point, the same is true of what a server did not compute before it went down.
-_BEFORE: Final = timedelta(minutes=15)
+# What was computed live near a late point may have missed it: windows of ten samples, the running minute,
+# the quarter of an hour in which a counter moved on.
+_AROUND_NS: Final = 15 * 60 * _SECOND_NS
+# Windows of ten samples that begin with the last late point are in the database by then.
 _SETTLED_AFTER_NS: Final = 60 * _SECOND_NS
 
 
@@ -101,27 +100,43 @@ class Repair:
 
     def run(self) -> None:
         """Compute again what is due, step by step; what is not done stays remembered. Blocks."""
-        now_ns = self._now_ns()
-        state = self._late.begin(settled_before_ns=now_ns - _SETTLED_AFTER_NS)
-        if state.repairing is None:
+        if not self._set_up.has_continuous_queries:
+            self._late.forget()
             return
-        now = datetime.fromtimestamp(now_ns / 1e9, UTC)
-        first = datetime.fromtimestamp(state.repairing.first_ns / 1e9, UTC)
-        last = datetime.fromtimestamp(state.repairing.last_ns / 1e9, UTC)
+        now_ns = self._now_ns()
         try:
-            before = self._set_up.last_sample_before(first) or first
-            start, end = min(first, before) - _BEFORE, min(now, last + _AFTER)
-            written = self._set_up.backfill(start, end, now, self._progress, (state.done, state.steps))
+            state = self._begin(now_ns)
+            if state.repairing is None:
+                return
+            start, end = _instant(state.repairing.first_ns), _instant(state.repairing.last_ns)
+            written = self._set_up.backfill(
+                start, end, _instant(now_ns), self._progress, (state.done, state.steps)
+            )
         except InfluxError as error:
             self.last_error = str(error)
             _log.debug("averages of an outage are not computed yet", reason=str(error))
         except _Stopped:
             return
+        except Exception as error:  # noqa: BLE001  # whatever it is, it must not end the thread unseen
+            self.last_error = f"unexpected {type(error).__name__}"
+            _log.error("averages of an outage are not computed", exc_info=error)
         else:
             self._late.finish()
             self.completed += 1
             self.last_error = ""
             _log.info("averages and energies computed again", start=start, end=end, points=written)
+
+    def _begin(self, now_ns: int) -> LateState:
+        """Choose what is computed again: what is under way, else what is pending and has settled."""
+        state = self._late.state
+        pending = state.pending
+        if state.repairing or pending is None or pending.last_ns > now_ns - _SETTLED_AFTER_NS:
+            return state
+        # A server that went down together with the recorder did not compute the end of what it had.
+        before_ns = self._set_up.last_sample_before(_instant(pending.first_ns))
+        first_ns = pending.first_ns if before_ns is None else min(before_ns, pending.first_ns)
+        span = Span(first_ns - _AROUND_NS, min(now_ns, pending.last_ns + _AROUND_NS))
+        return self._late.begin(pending, span)
 
     def stop(self) -> None:
         """Let a run that is under way end after its present step."""
@@ -131,3 +146,7 @@ class Repair:
         self._late.progress(done, steps)
         if self._stop.is_set():
             raise _Stopped
+
+
+def _instant(at_ns: int) -> datetime:
+    return datetime.fromtimestamp(at_ns / 1e9, UTC)

@@ -1,7 +1,7 @@
 """How long each class of data is kept.
 
-Takes durations from the settings, gives InfluxQL for retention policies. Never shortens anything by
-itself: InfluxDB deletes at once what a shorter policy no longer covers.
+Takes durations from the settings, gives InfluxQL for retention policies. Shortening one is left to a
+person: InfluxDB deletes at once what a shorter policy no longer covers.
 """
 
 from dataclasses import dataclass
@@ -17,15 +17,13 @@ _SHORTEST = timedelta(hours=1)
 class Retention:
     """How long to keep each class of data; 0 is for ever. The defaults keep all of it.
 
-    `raw` is the default policy of the database, which may be older than this recorder. With
-    `may_shorten` a policy that keeps data for longer than the setting says is shortened, which
-    deletes what is older; without it the difference is only reported.
+    `raw` is the default policy of the database, which may be older than this recorder. A policy that
+    keeps data for longer than the setting says is only reported, with the statement that shortens it.
     """
 
     raw: timedelta = FOR_EVER
     avg10: timedelta = FOR_EVER
     rollups: timedelta = FOR_EVER
-    may_shorten: bool = False
 
     def __post_init__(self) -> None:
         """Refuse what InfluxDB would refuse.

@@ -1,13 +1,17 @@
-"""The audit of the database, as a scheduled job.
+"""What is done from time to time: the audit of the database, and the repair of averages after an outage.
 
-Takes a scheduler and a `SetUp`, gives a job that repairs what others changed. Never runs twice at
-once, and never makes up for missed runs.
+Takes a scheduler and what is to be done, gives a job in a worker thread. Never runs one twice at once, and
+never makes up for missed runs.
 """
+
+from collections.abc import Callable
+from threading import Thread
 
 import structlog
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
 from recorder.influx.errors import InfluxError
+from recorder.influx.repair import Repair
 from recorder.influx.setup import SetUp
 
 _log = structlog.get_logger(__name__)
@@ -34,3 +38,31 @@ def _audit(setup: SetUp) -> None:
         setup.audit()
     except InfluxError as error:
         _log.debug("the database was not audited", reason=str(error))
+
+
+def schedule_repair(
+    scheduler: AsyncIOScheduler, repair: Repair, drained: Callable[[], bool], every_seconds: float
+) -> None:
+    """Look each `every_seconds` whether the queue has drained, and then compute again what was missed.
+
+    `drained` is asked on the event loop. The thread is one that nobody waits for at the end: a server that
+    hangs does not keep the service from stopping, and what is not done stays remembered.
+    """
+    worker = Thread()
+
+    async def look() -> None:
+        nonlocal worker
+        if drained() and not worker.is_alive():
+            worker = Thread(target=repair.run, name="repair", daemon=True)
+            worker.start()
+
+    scheduler.add_job(
+        look,
+        "interval",
+        seconds=every_seconds,
+        id="repair",
+        coalesce=True,
+        max_instances=1,
+        misfire_grace_time=None,
+        replace_existing=True,
+    )

@@ -2,13 +2,13 @@
 
 Takes a server and settings, gives a report of what was changed and of what somebody else has to
 change. Doing it twice changes nothing. Never touches continuous queries of others, never shortens
-retention unless it is told to, and never logs a password. Every call blocks.
+retention, and never logs a password. Every call blocks.
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import structlog
@@ -18,7 +18,7 @@ from recorder.influx.continuous_queries import ContinuousQuery, PolicyNames, sta
 from recorder.influx.errors import InfluxRefused
 from recorder.influx.influxql import identifier, parse_duration, text
 from recorder.influx.retention import FOR_EVER, Policy, Retention, policy
-from recorder.influx.server import InfluxServer
+from recorder.influx.server import InfluxServer, Row
 from recorder.profiles.model import Profile
 
 _log = structlog.get_logger(__name__)
@@ -26,6 +26,9 @@ _log = structlog.get_logger(__name__)
 _RAW_SHARD = timedelta(days=7)
 _ROLLUPS_SHARD = timedelta(days=28)
 _DEFAULT_POLICY = "autogen"
+_EPOCH = datetime.fromtimestamp(0, UTC)
+# What retention is about to delete is not worth the race.
+_MARGIN = timedelta(minutes=5)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +72,7 @@ class SetUp:
         self._database = server.connection.database
         self._printed: dict[str, str] = {}
         self._told: set[str] = set()
+        self.has_continuous_queries = True
 
     @property
     def problems(self) -> tuple[str, ...]:
@@ -99,12 +103,18 @@ class SetUp:
         return statements(self._database, self._settings.profiles, names, self._settings.timezone)
 
     def backfill(
-        self, start: datetime, end: datetime, now: datetime, progress: Callable[[int, int], None]
+        self,
+        start: datetime,
+        end: datetime,
+        now: datetime,
+        progress: Callable[[int, int], None],
+        resume: tuple[int, int] = (0, 0),
     ) -> int:
         """Compute again what the continuous queries write from `start` to `end`, both aware.
 
-        `progress` is called with the statements done and their total. What retention policies no
-        longer keep at `now` is left out. Returns the number of points written.
+        `progress` is called with the steps done and their total, before each step and at the end; what it
+        raises ends the backfill. The last such pair is `resume` where one that was cut short goes on. What
+        retention policies no longer keep at `now` is left out. Returns the number of points written.
 
         Raises:
             InfluxUnreachable: Nothing answered in time.
@@ -112,22 +122,39 @@ class SetUp:
         """
         timezone = ZoneInfo(self._settings.timezone)
         policies = self._policies()
-        raw = next(name for name, (_, is_default) in policies.items() if is_default)
-        todo: list[Step] = []
-        for query in self.queries(raw):
+        todo: list[tuple[Step, datetime]] = []
+        for query in self.queries(_default_of(policies)):
             kept = policies[query.policy][0].kept
-            oldest = start if kept == FOR_EVER else max(start, now - kept + query.lookback + query.bucket)
-            todo += steps(query, oldest, end, timezone)
+            oldest = _EPOCH if kept == FOR_EVER else now - kept + query.bucket + _MARGIN
+            todo += ((step, oldest) for step in steps(query, max(start, oldest), end, timezone))
+        # What retention no longer keeps may have gone from the list since it was cut short.
+        done_before = resume[0] if resume[1] == len(todo) else 0
         written = 0
-        for done, step in enumerate(todo):
+        for done, (step, oldest) in enumerate(todo[done_before:], done_before):
             progress(done, len(todo))
-            rows = self._server.query(step.statement, timeout_seconds=self._settings.backfill_timeout_seconds)
-            written += sum(int(row["written"]) for row in rows)
+            for statement in step.statements(self._slow_query, oldest):
+                written += sum(int(row["written"]) for row in self._slow_query(statement))
         progress(len(todo), len(todo))
         return written
 
+    def last_sample_before(self, at: datetime) -> int | None:
+        """Give the Unix ns of the newest sample that is older than `at`; None where there is none.
+
+        Raises:
+            InfluxUnreachable: Nothing answered in time.
+            InfluxRefused: The server does not carry a statement out.
+        """
+        raw = _default_of(self._policies())
+        averages = (query for query in self.queries(raw) if query.source_policy == raw and query.preceding)
+        rows = [row for query in averages for row in self._slow_query(query.preceding_statement(at, 1))]
+        return max((int(row["time"]) for row in rows), default=None)
+
+    def _slow_query(self, statement: str) -> list[Row]:
+        return self._server.query(statement, timeout_seconds=self._settings.backfill_timeout_seconds)
+
     def _run(self, *tasks: Callable[[Report], None]) -> Report:
         kind = self._server.detect()
+        self.has_continuous_queries = kind.has_continuous_queries
         report = Report(has_continuous_queries=kind.has_continuous_queries)
         if kind.has_continuous_queries:
             try:
@@ -172,9 +199,7 @@ class SetUp:
 
     def _ensure_policies(self, report: Report) -> None:
         found = self._policies()
-        raw = next((name for name, (_, is_default) in found.items() if is_default), "")
-        if not raw:
-            raise InfluxRefused(500, "the database has no default retention policy", "restore it")
+        raw = _default_of(found)
         names, kept = PolicyNames(raw), self._settings.retention
         wanted = (
             policy(names.raw, kept.raw, _RAW_SHARD),
@@ -192,10 +217,11 @@ class SetUp:
         """Change a policy's duration; its shards only along with that."""
         if present.kept == wanted.kept:
             return
-        if present.keeps_longer_than(wanted) and not self._settings.retention.may_shorten:
+        if present.keeps_longer_than(wanted):
             report.problems.append(
                 f"retention policy {wanted.name} keeps data longer than configured, and shortening it "
-                "deletes data: allow it, or configure the longer duration"
+                "deletes data: configure the longer duration, or shorten it yourself with the statement "
+                f"{wanted.alter_statement(self._database)}"
             )
             return
         self._server.query(wanted.alter_statement(self._database))
@@ -233,7 +259,7 @@ class SetUp:
 
     def _ensure_queries(self, report: Report) -> None:
         """Make the continuous queries of the database the ones of the table; others stay."""
-        raw = next(name for name, (_, is_default) in self._policies().items() if is_default)
+        raw = _default_of(self._policies())
         wanted = {query.name: query for query in self.queries(raw)}
         present = self._present_queries()
         for name in [name for name, printed in present.items() if self._is_ours(name, printed)]:
@@ -286,6 +312,18 @@ class SetUp:
             )
             for row in rows
         }
+
+
+def _default_of(policies: Mapping[str, tuple[Policy, bool]]) -> str:
+    """Give the name of the default retention policy.
+
+    Raises:
+        InfluxRefused: There is none.
+    """
+    for name, (_, is_default) in policies.items():
+        if is_default:
+            return name
+    raise InfluxRefused(500, "the database has no default retention policy", "restore it")
 
 
 def _normalised(statement: str) -> str:

@@ -4,26 +4,30 @@ Takes points at any time, gives them to the queue, and runs what empties it: the
 at each connection, and the scheduled audit. Never makes its caller wait.
 """
 
+import time
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from random import Random
+from typing import Final
 
-import structlog
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
+from recorder.influx.dead_letters import DIRECTORY, DeadLetters
 from recorder.influx.influxql import parse_duration
+from recorder.influx.late_range import FILE_NAME, LateRange
+from recorder.influx.repair import LATE_AFTER_SECONDS, Repair
 from recorder.influx.retention import FOR_EVER, Retention
-from recorder.influx.schedule import schedule_audit
+from recorder.influx.schedule import schedule_audit, schedule_repair
 from recorder.influx.server import Connection, InfluxServer
 from recorder.influx.setup import SetUp, SetUpSettings
-from recorder.influx.writer import BatchingWriter, WriterSettings
+from recorder.influx.writer import BatchingWriter, Hooks, WriterSettings, WriterState
 from recorder.points.line_protocol import to_line
 from recorder.points.point import Point
 from recorder.profiles.model import Profile
 from recorder.settings import Settings
 from recorder.spool.queue import PointQueue
 
-_log = structlog.get_logger(__name__)
+_REPAIR_EVERY_SECONDS: Final = 10.0
 
 
 def open_server(settings: Settings) -> InfluxServer:
@@ -60,6 +64,11 @@ def set_up_of(server: InfluxServer, settings: Settings, profiles: Sequence[Profi
     )
 
 
+def dead_letters_of(settings: Settings) -> DeadLetters:
+    """Give the dead letters of the data directory; nothing is written yet."""
+    return DeadLetters(settings.data_dir / DIRECTORY, lambda: datetime.now(UTC))
+
+
 class InfluxSink:
     """Writes points for as long as the service runs.
 
@@ -67,13 +76,22 @@ class InfluxSink:
         settings: what the owner set.
         profiles: the devices whose continuous queries are kept.
         queue: where points wait.
+        repair: whether what the continuous queries missed is computed again by itself, which takes the
+            range of late points in the data directory for its own.
     """
 
-    def __init__(self, settings: Settings, profiles: Sequence[Profile], queue: PointQueue) -> None:
+    def __init__(
+        self, settings: Settings, profiles: Sequence[Profile], queue: PointQueue, *, repair: bool = True
+    ) -> None:
         self._queue = queue
         self._server = open_server(settings)
         self._set_up = set_up_of(self._server, settings, profiles)
         self._manage = settings.queries.manage
+        self.dead_letters = dead_letters_of(settings)
+        self.repair: Repair | None = None
+        if repair and self._manage:
+            late = LateRange(settings.data_dir / FILE_NAME)
+            self.repair = Repair(late, self._set_up, time.time_ns)
         self._writer = BatchingWriter(
             queue,
             self._server,
@@ -84,10 +102,16 @@ class InfluxSink:
                 retry_longest_seconds=settings.writer.retry_max_seconds,
             ),
             Random(),  # noqa: S311  # jitter, not a secret
-            prepare=self._prepare if self._manage else None,
+            Hooks(
+                prepare=self._set_up.apply if self._manage else None,
+                on_written=self.repair.note_written if self.repair else None,
+                on_rejected=self.dead_letters.add,
+            ),
         )
         self._scheduler = AsyncIOScheduler(timezone="UTC")
         schedule_audit(self._scheduler, self._set_up, settings.queries.audit_every_seconds)
+        if self.repair is not None:
+            schedule_repair(self._scheduler, self.repair, self._has_drained, _REPAIR_EVERY_SECONDS)
 
     def start(self) -> None:
         """Begin to write and to audit; needs a running event loop."""
@@ -101,11 +125,15 @@ class InfluxSink:
         Raises:
             OSError: the queue could not store them.
         """
+        if self.repair is not None:
+            self.repair.note_appended(points)
         self._queue.append([to_line(point) for point in points])
         self._writer.wake()
 
     async def stop(self, deadline_seconds: float) -> None:
         """Write what waits, for at most `deadline_seconds`."""
+        if self.repair is not None:
+            self.repair.stop()
         if self._scheduler.running:
             self._scheduler.shutdown(wait=False)
         await self._writer.stop(deadline_seconds)
@@ -125,6 +153,22 @@ class InfluxSink:
         return f"InfluxDB: {self._writer.last_error}{remedy}"
 
     @property
+    def side_problems(self) -> tuple[str, ...]:
+        """What is wrong beside the writing of points, each with what to do about it."""
+        repair = self.repair.problem if self.repair else ""
+        return tuple(problem for problem in (self.dead_letters.problem, repair) if problem)
+
+    @property
+    def late_range(self) -> dict[str, object]:
+        """The time whose averages are to be computed again, and how far that is; for the health answer."""
+        if self.repair is None:
+            return {}
+        state = self.repair.state
+        spans = {"pending": state.pending, "repairing": state.repairing}
+        texts = {name: [_text(span.first_ns), _text(span.last_ns)] for name, span in spans.items() if span}
+        return {**texts, "done": state.done, "steps": state.steps}
+
+    @property
     def set_up_problems(self) -> tuple[str, ...]:
         """What is not as it should be in the database; points are written all the same."""
         return self._set_up.problems
@@ -137,13 +181,23 @@ class InfluxSink:
             "queue_bytes": depth.nbytes,
             "queue_age": depth.oldest_age_seconds,
             "dropped": depth.dropped,
+            "damaged": depth.damaged,
             "rejected": depth.rejected,
             "written": counters.written,
             "retries": counters.retries,
+            "dead_letters": self.dead_letters.added,
+            "late_seconds": self.repair.late_seconds if self.repair else 0.0,
+            "backfills": self.repair.completed if self.repair else 0,
         }
 
-    def _prepare(self) -> None:
-        self._set_up.apply()
+    def _has_drained(self) -> bool:
+        """Whether nothing waits that a repair would miss."""
+        waits_long = self._queue.depth().oldest_age_seconds >= LATE_AFTER_SECONDS
+        return self._writer.state is WriterState.WRITING and not waits_long
+
+
+def _text(at_ns: int) -> str:
+    return datetime.fromtimestamp(at_ns / 1e9, UTC).isoformat(timespec="seconds")
 
 
 def _kept(duration: str) -> timedelta:

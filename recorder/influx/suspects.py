@@ -31,7 +31,7 @@ def suspects(lines: Sequence[bytes], verdict: Verdict) -> set[int]:
     if conflict := _CONFLICT.search(verdict.reason):
         field, measurement, kind = conflict.groups()
         value = re.compile(
-            rb"%s[, ].*?[, ]%s=%s" % (_escaped(measurement), _escaped(field), _VALUES[kind]), re.DOTALL
+            rb"%s(?=[, ]).*?[, ]%s=%s" % (_escaped(measurement), _escaped(field), _VALUES[kind]), re.DOTALL
         )
         return {index for index, line in enumerate(lines) if value.match(line)}
     named = {text.encode() for text in _NOT_PARSED.findall(verdict.reason)}

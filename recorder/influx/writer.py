@@ -6,7 +6,7 @@ event loop, and never repeats a line with another time stamp, so that a repeat o
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
@@ -18,6 +18,7 @@ from recorder.influx.answers import Action, Verdict, judge
 from recorder.influx.backoff import Backoff
 from recorder.influx.errors import InfluxRefused, InfluxUnreachable
 from recorder.influx.server import InfluxServer
+from recorder.influx.suspects import suspects
 from recorder.spool.queue import Batch, PointQueue
 
 _log = structlog.get_logger(__name__)
@@ -60,12 +61,29 @@ class WriterCounters:
     retries: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Hooks:
+    """What the writer calls, always in a worker thread.
+
+    `prepare` runs after each time that the server was found anew, and when its database is missing: the
+    place to create what is missing. `on_written` gets the lines that are in the database, `on_rejected`
+    those that it refused, with their reasons: before the queue forgets the lines, so that a kill between
+    makes no hole, and so perhaps twice.
+    """
+
+    prepare: Callable[[], object] | None = None
+    on_written: Callable[[Sequence[bytes]], object] | None = None
+    on_rejected: Callable[[Sequence[bytes], Sequence[str]], object] | None = None
+
+
+_NO_HOOKS = Hooks()
+
+
 class BatchingWriter:
     """Sends what a queue holds, for ever, until `stop`.
 
-    `prepare` is run in a worker thread after each time that the server was found anew, and when its
-    database is missing: the place to create what is missing. `state`, `last_error` and `remedy` are
-    for the status page; `last_error` and `remedy` are empty while all is well.
+    `state`, `last_error` and `remedy` are for the status page; `last_error` and `remedy` are empty while
+    all is well.
     """
 
     def __init__(
@@ -74,12 +92,12 @@ class BatchingWriter:
         server: InfluxServer,
         settings: WriterSettings,
         rng: Random,
-        prepare: Callable[[], object] | None = None,
+        hooks: Hooks = _NO_HOOKS,
     ) -> None:
         self._queue = queue
         self._server = server
         self._settings = settings
-        self._prepare = prepare
+        self._hooks = hooks
         self._backoff = Backoff(rng, settings.retry_first_seconds, settings.retry_longest_seconds)
         self._nudge = asyncio.Event()
         self._stopping = asyncio.Event()
@@ -125,7 +143,10 @@ class BatchingWriter:
 
     async def _step(self) -> bool:
         """Send one batch, or wait for one; True when all is sent and the writer is to stop."""
-        batch = self._queue.take(self._settings.batch_points, self._settings.batch_bytes)
+        # In a thread, because it may read a disk.
+        batch = await asyncio.to_thread(
+            self._queue.take, self._settings.batch_points, self._settings.batch_bytes
+        )
         if batch is not None:
             await self._settle(batch)
         elif self._stopping.is_set():
@@ -151,6 +172,7 @@ class BatchingWriter:
         """Send a batch until each of its lines is written or rejected; put it back when cancelled."""
         try:
             reasons = await self._send_parts(batch)
+            await asyncio.to_thread(self._tell, batch, reasons)
         except BaseException:
             self._queue.keep(batch)
             raise
@@ -162,21 +184,31 @@ class BatchingWriter:
         self.counters.rejected += len(reasons)
         self.counters.batches += 1
 
+    def _tell(self, batch: Batch, reasons: Mapping[int, str]) -> None:
+        if reasons and self._hooks.on_rejected:
+            self._hooks.on_rejected([batch.lines[index] for index in reasons], list(reasons.values()))
+        if self._hooks.on_written:
+            self._hooks.on_written([line for index, line in enumerate(batch.lines) if index not in reasons])
+
     async def _send_parts(self, batch: Batch) -> dict[int, str]:
-        """Send a batch, halved as often as the server asks for; the rejected lines with their reasons."""
+        """Send a batch, split as often as the server asks for; the rejected lines with their reasons."""
         reasons: dict[int, str] = {}
-        parts = [range(len(batch.lines))]
+        parts: list[Sequence[int]] = [range(len(batch.lines))]
         while parts:
             part = parts.pop()
-            verdict = await self._send(b"\n".join(batch.lines[part.start : part.stop]) + b"\n")
+            lines = [batch.lines[index] for index in part]
+            verdict = await self._send(b"\n".join(lines) + b"\n")
             if verdict.action is Action.ACCEPT:
                 continue
             if len(part) == 1 or verdict.dropped == len(part):
                 reasons.update(dict.fromkeys(part, verdict.reason))
                 _log.warning("InfluxDB rejects lines", lines=len(part), reason=verdict.reason)
-            else:
-                middle = len(part) // 2
-                parts += [part[middle:], part[:middle]]
+                continue
+            apart = suspects(lines, verdict)
+            if not 0 < len(apart) < len(part):
+                apart = set(range(len(part) // 2))
+            parts.append([index for at, index in enumerate(part) if at not in apart])
+            parts.append([index for at, index in enumerate(part) if at in apart])
         return reasons
 
     async def _send(self, lines: bytes) -> Verdict:
@@ -201,8 +233,8 @@ class BatchingWriter:
         """Find out what the server is and let `prepare` see to it; False after a failure and a wait."""
         try:
             kind = await asyncio.to_thread(self._server.detect)
-            if self._prepare is not None:
-                await asyncio.to_thread(self._prepare)
+            if self._hooks.prepare is not None:
+                await asyncio.to_thread(self._hooks.prepare)
         except InfluxUnreachable as error:
             await self._wait_after(Verdict(Action.RETRY, str(error)))
             return False
@@ -225,7 +257,7 @@ class BatchingWriter:
         self.state, self.last_error, self.remedy = state, verdict.reason, verdict.remedy
         seconds = max(self._backoff.wait_seconds(), verdict.after_seconds or 0.0)
         # What `prepare` can create is tried again soon, what needs a person each minute.
-        if verdict.action is Action.PAUSE and not (verdict.database_missing and self._prepare):
+        if verdict.action is Action.PAUSE and not (verdict.database_missing and self._hooks.prepare):
             seconds = self._settings.pause_seconds
         if self._stopping.is_set():
             await asyncio.sleep(min(seconds, self._settings.retry_first_seconds))

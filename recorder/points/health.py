@@ -5,7 +5,8 @@ Takes figures, gives points. Never does I/O.
     tags                   fields
     device, site           sample_age (s)
     site, source=NAME      connections, clock_offset (s), and every name in `recorder.counts`
-    site, source=writer    queue_points, queue_bytes, queue_age (s), dropped, rejected, written, retries
+    site, source=writer    queue_points, queue_bytes, queue_age (s), dropped, damaged, rejected,
+                           written, retries
 """
 
 from collections.abc import Mapping

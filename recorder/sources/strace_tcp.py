@@ -15,12 +15,15 @@ from typing import Final
 
 import structlog
 
+from recorder.logs import SeldomLog
 from recorder.sources.stream import StreamHandler
 
 Network = IPv4Network | IPv6Network
 
 _READ_CHECKS_PER_IDLE_PERIOD: Final = 4
-_BACKLOG: Final = 256
+# Under a flood many wait in the kernel, and few are taken at a time: file descriptors must not run out.
+_BACKLOG: Final = 1024
+_ACCEPTED_AT_A_TIME: Final = 8
 _KEEPALIVE_OPTIONS: Final = (
     (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
     (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 30),
@@ -35,7 +38,9 @@ log = structlog.get_logger(__name__)
 class ListenerOptions:
     """Where a listener listens, whom it serves, and when it hangs up.
 
-    `port` 0 takes any free one. A connection without a byte for `idle_close_seconds` is closed.
+    `port` 0 takes any free one. A connection without a byte for `idle_close_seconds` is closed, and one
+    without a valid frame after `first_frame_within_seconds`. One that sends more than
+    `max_bytes_per_second` is read at that pace; a home sends 4 KB/s.
     """
 
     name: str
@@ -44,13 +49,17 @@ class ListenerOptions:
     allow: Sequence[Network]
     max_connections: int
     idle_close_seconds: float
+    first_frame_within_seconds: float
+    max_bytes_per_second: int
 
 
 class StraceTcpListener:
     """Accepts many streams at once on one port.
 
-    At `max_connections`, the connection that has brought no valid frame and has been silent for longest
-    gives way to a new one; where all are useful the new one is refused.
+    At `max_connections`, a connection that has brought no valid frame gives way to a new one: of the
+    address that has most of those, the one that has been silent for longest. So a flood displaces
+    itself, and neither a controller that streams nor one that comes again. Where all are useful the new
+    one is refused.
 
     Args:
         options: see `ListenerOptions`.
@@ -64,6 +73,7 @@ class StraceTcpListener:
         self._open_stream = open_stream
         self._connections: set[_Connection] = set()
         self._server: asyncio.Server | None = None
+        self.say = SeldomLog(log.info, time.monotonic)
 
     @property
     def connections(self) -> int:
@@ -78,8 +88,11 @@ class StraceTcpListener:
         """
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(
-            lambda: _Connection(self), self.options.bind, self.options.port, backlog=_BACKLOG
+            lambda: _Connection(self), self.options.bind, self.options.port, backlog=_ACCEPTED_AT_A_TIME
         )
+        for listening in self._server.sockets:
+            with listening.dup() as twin:
+                twin.listen(_BACKLOG)
         self.port = self._server.sockets[0].getsockname()[1]
         log.info("listening", listener=self.options.name, bind=self.options.bind, port=self.port)
 
@@ -97,32 +110,33 @@ class StraceTcpListener:
         mapped = getattr(peer, "ipv4_mapped", None)
         if not any((mapped or peer) in network for network in self.options.allow):
             self.counts["refused_address"] += 1
-            log.warning(
+            self.say(
                 "connection refused: its address is not in the listener's allow list",
                 listener=self.options.name,
                 peer=address,
             )
             return None
-        if len(self._connections) >= self.options.max_connections and not self._make_room():
+        if len(self._connections) >= self.options.max_connections and not self._make_room(address):
             self.counts["refused_full"] += 1
-            log.warning(
-                "connection refused: max_connections reached", listener=self.options.name, peer=address
-            )
+            self.say("connection refused: max_connections reached", listener=self.options.name, peer=address)
             return None
         self.counts["accepted"] += 1
         self._connections.add(connection)
-        log.info("stream opened", listener=self.options.name, peer=address)
+        self.say("stream opened", listener=self.options.name, peer=address)
         return self._open_stream(address)
 
     def forget(self, connection: "_Connection") -> None:
         """Learn that a connection is gone."""
         self._connections.discard(connection)
 
-    def _make_room(self) -> bool:
+    def _make_room(self, newcomer: str) -> bool:
         idlers = [connection for connection in self._connections if not connection.useful]
         if not idlers:
             return False
-        min(idlers, key=lambda connection: connection.last_read).hang_up("made room for a newer connection")
+        held = Counter(connection.address for connection in idlers)
+        held[newcomer] += 1
+        idlest = min(idlers, key=lambda idler: (-held[idler.address], idler.last_read))
+        idlest.hang_up("made room for a newer connection")
         return True
 
 
@@ -134,9 +148,12 @@ class _Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._handler: StreamHandler | None = None
         self._idle_check: asyncio.TimerHandle | None = None
-        self._address = ""
         self._hung_up_for = ""
+        self.address = ""
         self.last_read = 0.0
+        self._opened_at = 0.0
+        # How many bytes may be read at once now; it fills up again with time.
+        self._allowance = 0.0
 
     @property
     def useful(self) -> bool:
@@ -145,21 +162,37 @@ class _Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
-        self._address = transport.get_extra_info("peername", ("0.0.0.0",))[0]  # noqa: S104
-        self._handler = self._listener.admit(self, self._address)
+        self.address = transport.get_extra_info("peername", ("0.0.0.0",))[0]  # noqa: S104
+        self._handler = self._listener.admit(self, self.address)
         if self._handler is None:
             transport.abort()
             return
         connected = transport.get_extra_info("socket")
         for level, option, value in _KEEPALIVE_OPTIONS:
             connected.setsockopt(level, option, value)
-        self.last_read = asyncio.get_running_loop().time()
+        self._opened_at = self.last_read = asyncio.get_running_loop().time()
+        self._allowance = self._listener.options.max_bytes_per_second
         self._check_idle()
 
     def data_received(self, data: bytes) -> None:
-        self.last_read = asyncio.get_running_loop().time()
+        now = asyncio.get_running_loop().time()
+        self._throttle(len(data), now - self.last_read)
+        self.last_read = now
         if self._handler is not None:
             self._handler.feed(data, time.time_ns())
+
+    def _throttle(self, received: int, seconds: float) -> None:
+        """Leave what comes too fast in the kernel for a while, so that other streams keep their turn."""
+        rate = self._listener.options.max_bytes_per_second
+        self._allowance = min(rate, self._allowance + seconds * rate) - received
+        if self._allowance < 0 and self._transport is not None:
+            self._listener.counts["throttled"] += 1
+            self._transport.pause_reading()
+            asyncio.get_running_loop().call_later(-self._allowance / rate, self._read_on)
+
+    def _read_on(self) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.resume_reading()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._listener.forget(self)
@@ -168,10 +201,10 @@ class _Connection(asyncio.Protocol):
         handler, self._handler = self._handler, None
         if handler is not None:
             handler.finish()
-            log.info(
+            self._listener.say(
                 "stream closed",
                 listener=self._listener.options.name,
-                peer=self._address,
+                peer=self.address,
                 reason=self._hung_up_for or (str(exc) if exc else "ended by the sender"),
             )
 
@@ -184,12 +217,14 @@ class _Connection(asyncio.Protocol):
 
     def _check_idle(self) -> None:
         loop = asyncio.get_running_loop()
-        idle_close_seconds = self._listener.options.idle_close_seconds
-        idle_seconds = loop.time() - self.last_read
-        if idle_seconds >= idle_close_seconds:
-            self.hang_up(f"no byte for {idle_seconds:.0f} s")
-            return
-        self._idle_check = loop.call_later(
-            min(idle_close_seconds - idle_seconds, idle_close_seconds / _READ_CHECKS_PER_IDLE_PERIOD),
-            self._check_idle,
-        )
+        options = self._listener.options
+        idle_left = options.idle_close_seconds - (loop.time() - self.last_read)
+        frame_left = options.first_frame_within_seconds - (loop.time() - self._opened_at)
+        if idle_left <= 0:
+            self.hang_up(f"no byte for {options.idle_close_seconds:g} s")
+        elif frame_left <= 0 and not self.useful:
+            self.hang_up(f"no valid frame within {options.first_frame_within_seconds:g} s")
+        else:
+            longest = options.idle_close_seconds / _READ_CHECKS_PER_IDLE_PERIOD
+            wait_seconds = min(idle_left, longest) if self.useful else min(idle_left, longest, frame_left)
+            self._idle_check = loop.call_later(wait_seconds, self._check_idle)

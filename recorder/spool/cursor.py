@@ -47,14 +47,14 @@ class CursorFile:
         self._written: Place | None = None
 
     def read(self) -> Place | None:
-        """Give the newest place that is whole; None where there is none.
-
-        Raises:
-            OSError: the file cannot be read.
-        """
+        """Give the newest place that is whole and can be read; None where there is none."""
         found: Place | None = None
         for slot in (0, 1):
-            sequence, place = _decode(os.pread(self._file, _SLOT_BYTES, slot * _SLOT_BYTES))
+            try:
+                data = os.pread(self._file, _SLOT_BYTES, slot * _SLOT_BYTES)
+            except OSError:
+                continue
+            sequence, place = _decode(data)
             if place is not None and sequence > self._sequence:
                 self._sequence, found = sequence, place
         self._written = found
@@ -74,6 +74,8 @@ class CursorFile:
         head = _HEAD.pack(_MAGIC, sequence, stored_to, len(place.settled))
         body = head + b"".join(_RANGE.pack(*numbers) for numbers in place.settled)
         slot = (body + _CRC.pack(crc32(body))).ljust(_SLOT_BYTES, b"\0")
+        if self._written is None:
+            os.posix_fallocate(self._file, 0, 2 * _SLOT_BYTES)
         os.pwrite(self._file, slot, sequence % 2 * _SLOT_BYTES)
         os.fdatasync(self._file)
         self._sequence, self._written = sequence, place

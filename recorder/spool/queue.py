@@ -23,11 +23,26 @@ class Batch:
 
 
 @dataclass(frozen=True, slots=True)
+class Gap:
+    """Points that left a queue without being written: how many, why, and when they had been appended.
+
+    Both times are Unix seconds; `reason` is a few words for the user.
+    """
+
+    first_at: float
+    last_at: float
+    points: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Depth:
     """How full a queue is, taken batches included, and what has left it without being written.
 
     `oldest_age_seconds` is 0 when the queue is empty. `dropped` counts lines that went because the
-    queue was full, `rejected` those that the database refused; both since the queue was opened.
+    queue was full or they were too old, `rejected` those that the database refused, `damaged` those
+    that could not be read back; all since the queue was opened. `gaps` tells the latest times of what
+    was dropped or damaged. Of lines on a disk, `nbytes` is an estimate.
     """
 
     points: int
@@ -35,15 +50,17 @@ class Depth:
     oldest_age_seconds: float
     dropped: int
     rejected: int
+    damaged: int = 0
+    gaps: tuple[Gap, ...] = ()
 
 
 class PointQueue(Protocol):
-    """A bounded first-in first-out queue of lines.
+    """A bounded queue of lines, first in first out unless the class says otherwise.
 
     The order of calls is `append` at any time, and for each batch `take`, then exactly one of
     `accept`, `reject` and `keep`. Several batches may be out at once. At its bound the queue drops
     the oldest lines that are not out in a batch, in the groups in which they were appended, and
-    counts them. All calls come from one thread at a time.
+    counts them. `take` may read a disk and wait for it; nothing else does.
     """
 
     def append(self, lines: Sequence[bytes]) -> None:
@@ -54,7 +71,11 @@ class PointQueue(Protocol):
         """
 
     def take(self, max_points: int, max_bytes: int) -> Batch | None:
-        """The oldest lines that are not out, within both limits but at least one line; None when empty."""
+        """The next lines that are not out, within both limits but at least one line; None when empty.
+
+        Raises:
+            OSError: What waits on the disk cannot be read now.
+        """
 
     def accept(self, batch: Batch) -> None:
         """Every line of the batch is in the database: forget them.

@@ -26,9 +26,10 @@ COLUMNS = (
 INTRODUCTION = """\
 # Reliability, measured
 
-`make faults` wrote this. Each row runs the real recorder as a process, fed by the simulator, against a real influxd,
-and injects the fault for real. Every sample (one scan of one device) is known by its stamp. *Allowed* is input of at most
-one commit interval before a kill -9. *Lost uncounted*, *duplicated* and *wrong* must be 0.
+`make faults` wrote this. Each row runs the real recorder as a process, fed by the simulator, against a real
+influxd, and injects the fault for real. Every sample (one scan of one device) is known by its stamp.
+*Allowed* is input of at most one commit interval before a kill -9.
+*Lost uncounted*, *duplicated* and *wrong* must be 0.
 
 """
 

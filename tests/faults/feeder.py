@@ -8,7 +8,9 @@ is remembered as doubtful.
 import socket
 import threading
 import time
+from collections.abc import Iterable
 from contextlib import suppress
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import NamedTuple, Self
 
@@ -20,6 +22,9 @@ from tests.support.influxd import wait_until
 
 RECONNECT_AFTER_SECONDS = 0.05
 
+# A socket in repair mode is closed without a packet (Linux: include/uapi/linux/tcp.h).
+_TCP_REPAIR = 19
+
 
 class Sent(NamedTuple):
     """A sample, and the monotonic second at which its text had been handed to the network."""
@@ -28,9 +33,25 @@ class Sent(NamedTuple):
     at: float
 
 
-def site_stream(start_s: int, faults: FaultRates | None = None, seed: int = 5) -> SiteStream:
-    """A site with both devices in one stream, stamped by strace."""
-    return SiteStream(Plant(seed, start_s), DIALECTS["ttt"], faults or FaultRates(), seed)
+@dataclass(frozen=True, slots=True)
+class Fed:
+    """What was sent by hand: the samples, and those that may arrive or not."""
+
+    sent: list[Sent]
+    doubtful: list[ExpectedSample] = field(default_factory=list)
+
+
+def sent_now(samples: Iterable[ExpectedSample]) -> list[Sent]:
+    """Samples that were sent just now."""
+    now = time.monotonic()
+    return [Sent(sample, now) for sample in samples]
+
+
+def site_stream(
+    start_s: int, faults: FaultRates | None = None, seed: int = 5, *, both: bool = True
+) -> SiteStream:
+    """A site stamped by strace, both devices in one stream, or the PCS's and the meter's."""
+    return SiteStream(Plant(seed, start_s), DIALECTS["ttt"], faults or FaultRates(), seed, both=both)
 
 
 class Feeder:
@@ -61,6 +82,8 @@ class Feeder:
         self._seconds = seconds
         self._stopping = threading.Event()
         self._socket: socket.socket | None = None
+        self._vanishing = False
+        self._problem: PermissionError | None = None
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     def __enter__(self) -> Self:
@@ -88,9 +111,15 @@ class Feeder:
         wait_until(lambda: len(self.sent) >= goal, timeout_seconds)
 
     def vanish(self) -> None:
-        """Lose the connection without a word to the other side, as a controller that loses its power."""
-        self._stopping.set()
-        self._thread.join(timeout=60)
+        """Lose the connection without a word to the other side, as a controller that loses its power.
+
+        Raises:
+            PermissionError: this needs the right to administer the network.
+        """
+        self._vanishing = True
+        self.stop()
+        if self._problem is not None:
+            raise self._problem
 
     def _run(self) -> None:
         began = time.monotonic()
@@ -123,7 +152,13 @@ class Feeder:
         return True
 
     def _hang_up(self) -> None:
-        if self._socket is not None:
-            with suppress(OSError):
-                self._socket.close()
-            self._socket = None
+        if self._socket is None:
+            return
+        if self._vanishing:
+            try:
+                self._socket.setsockopt(socket.IPPROTO_TCP, _TCP_REPAIR, 1)
+            except PermissionError as error:
+                self._problem = error
+        with suppress(OSError):
+            self._socket.close()
+        self._socket = None

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Any, Self
 
@@ -48,7 +49,7 @@ class RecorderProcess(Service):
         for section, keys in (changes or {}).items():
             places = document[section] if section == "listeners" else [document.setdefault(section, {})]
             for place in places:
-                place.update(keys)
+                place.update(deepcopy(dict(keys)))
         text = yaml.safe_dump(document, sort_keys=False, width=1000)
         (directory / "recorder.yaml").write_text(re.sub(r"""'@(\$\{[^}]*\})'""", r"\1", text))
 

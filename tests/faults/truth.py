@@ -6,19 +6,21 @@ through HTTP with the standard library only, so it shares no code with the recor
 
 import math
 import time
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
 from recorder.simulator.stream import ExpectedSample
-from tests.faults.feeder import Feeder, Sent
+from tests.faults.feeder import Fed, Feeder, Sent
 from tests.faults.matrix import Result
 from tests.faults.recorder_process import RecorderProcess
 from tests.support.influxd import Influxd, QueryError, wait_until
 
 DEVICES = ("pcs", "powermeter")
 _CLOSE = 1e-12
+
+# A scan lasts less than a second, and is joined to its neighbour at most.
+_NEAR_NS = 2_500_000_000
 
 
 class Tally(NamedTuple):
@@ -43,22 +45,21 @@ def tally(influxd: Influxd, sent: Sequence[Sent], doubtful: Sequence[ExpectedSam
             if row["time"] in stored:
                 extra.append(fields)
             stored[row["time"]] = fields
-        known = {entry.at_ns: entry.fields for entry in doubtful if entry.device == device}
+        known = {entry.sample.at_ns: entry.sample.fields for entry in sent if entry.sample.device == device}
+        in_doubt = {sample.at_ns: sample.fields for sample in doubtful if sample.device == device}
         for entry in sent:
             if entry.sample.device != device:
                 continue
             fields = stored.pop(entry.sample.at_ns, {})
-            known[entry.sample.at_ns] = entry.sample.fields
             if not fields:
                 missing.append(entry)
             else:
                 accepted += 1
                 wrong += not _same(fields, entry.sample.fields)
-        for at_ns, fields in stored.items():
-            # What a doubtful sample brought may lack fields, but holds no value that was not sent.
-            if not _part_of(fields, known.get(at_ns, {})):
-                extra.append(fields)
-        copies = sum(any(_same(fields, other) for other in known.values()) for fields in extra)
+        extra += [
+            fields for at_ns, fields in stored.items() if not _is_of_doubtful(at_ns, fields, in_doubt, known)
+        ]
+        copies = sum(any(_same(fields, other) for other in (known | in_doubt).values()) for fields in extra)
         duplicated += copies
         wrong += len(extra) - copies
     return Tally(accepted, missing, duplicated, wrong)
@@ -73,13 +74,15 @@ def stored_count(influxd: Influxd, measurement: str = "pcs", field: str = "frequ
     return int(rows[0]["count"]) if rows else 0
 
 
-def settle(recorder: RecorderProcess, influxd: Influxd, feeder: Feeder, timeout_seconds: float = 90) -> float:
+def settle(
+    recorder: RecorderProcess, influxd: Influxd, fed: Feeder | Fed, timeout_seconds: float = 90
+) -> float:
     """Wait until the last sample is stored and nothing waits in the queue; the seconds that took.
 
     A time-out is left to the tally, which tells what is missing.
     """
     began = time.monotonic()
-    last = feeder.sent[-1].sample
+    last = fed.sent[-1].sample
 
     def is_settled() -> bool:
         rows = influxd.query(
@@ -95,41 +98,52 @@ def settle(recorder: RecorderProcess, influxd: Influxd, feeder: Feeder, timeout_
 def report(
     recorder: RecorderProcess,
     influxd: Influxd,
-    feeder: Feeder,
+    fed: Feeder | Fed,
     figure: str,
     *,
-    sent: Sequence[Sent] | None = None,
-    peak_rss_mb: float | None = None,
+    dead_lettered: int = 0,
+    dropped_counted: int = 0,
+    allowed: int = 0,
 ) -> Result:
-    """The result of a row in which nothing may be missing."""
+    """The result of a row; what is missing beyond the last three is lost."""
     if recorder.process is not None and recorder.process.poll() is None:
         recorder.note_peak()
-    sent = feeder.sent if sent is None else sent
-    found = tally(influxd, sent, feeder.doubtful)
+    found = tally(influxd, fed.sent, fed.doubtful)
     return Result(
-        sent=len(sent),
+        sent=len(fed.sent),
         accepted=found.accepted,
         duplicated=found.duplicated,
         wrong=found.wrong,
-        peak_rss_mb=recorder.peak_rss_mb if peak_rss_mb is None else peak_rss_mb,
+        peak_rss_mb=recorder.peak_rss_mb,
         figure=figure,
+        dead_lettered=dead_lettered,
+        dropped_counted=dropped_counted,
+        allowed=allowed,
     )
-
-
-def by_device(sent: Sequence[Sent]) -> Counter[str]:
-    """How many samples of each device."""
-    return Counter(entry.sample.device for entry in sent)
 
 
 def _has_database(influxd: Influxd) -> bool:
     return any(row["name"] == "ess" for row in influxd.query("SHOW DATABASES"))
 
 
-def _quietly(condition: object) -> bool:
+def _quietly(condition: Callable[[], bool]) -> bool:
     try:
-        return bool(condition())  # type: ignore[operator]
+        return condition()
     except (OSError, QueryError):
         return False
+
+
+def _is_of_doubtful(
+    at_ns: int,
+    fields: dict[str, float],
+    in_doubt: dict[int, dict[str, float]],
+    known: dict[int, dict[str, float]],
+) -> bool:
+    """Whether a point is what a doubtful sample left: some of its values, or joined to a scan beside it."""
+    if not any(abs(at_ns - other_ns) <= _NEAR_NS for other_ns in in_doubt):
+        return False
+    near = [values for other_ns, values in (known | in_doubt).items() if abs(at_ns - other_ns) <= _NEAR_NS]
+    return all(any(_part_of({name: value}, values) for values in near) for name, value in fields.items())
 
 
 def _same(fields: dict[str, float], other: dict[str, float]) -> bool:

@@ -1,4 +1,4 @@
-"""Something else on InfluxDB's port: an HTTP server that always gives the same answer."""
+"""Something else on InfluxDB's port, or an InfluxDB in trouble: a server with always the same answer."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -7,12 +7,22 @@ from threading import Thread
 
 
 @contextmanager
-def misfit(status: int, body: bytes = b"", headers: Mapping[str, str] | None = None) -> Iterator[str]:
-    """The URL of a server that answers every request with `status` and `body`."""
+def misfit(
+    status: int, body: bytes = b"", headers: Mapping[str, str] | None = None, *, version: str = ""
+) -> Iterator[str]:
+    """The URL of a server that answers every request with `status` and `body`.
+
+    With `version` it answers `/ping` as an InfluxDB of that version does.
+    """
 
     class Handler(BaseHTTPRequestHandler):
         def answer(self) -> None:
             self.rfile.read(int(self.headers.get("Content-Length", "0")))
+            if version and self.path == "/ping":
+                self.send_response(204)
+                self.send_header("X-Influxdb-Version", version)
+                self.end_headers()
+                return
             self.send_response(status)
             for name, value in (headers or {}).items():
                 self.send_header(name, value)

@@ -1,9 +1,9 @@
 """The writer between a real queue and a real server: nothing lost, nothing doubled."""
 
 import asyncio
+import errno
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 
@@ -12,75 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recorder.influx.backoff import Backoff
-from recorder.influx.server import Connection, InfluxServer, WriteAnswer
-from recorder.influx.writer import BatchingWriter, WriterSettings, WriterState
+from recorder.influx.writer import Hooks, WriterSettings, WriterState
 from recorder.spool.memory import MemoryQueue
-from tests.influx.misfit import misfit
+from recorder.spool.queue import Batch
 from tests.influx.plant import set_up
+from tests.influx.writer_rig import QUICK, Rig, running, stored
 from tests.support.influxd import Influxd, VictoriaMetrics, free_port
-
-QUICK = WriterSettings(
-    batch_points=100,
-    flush_after_seconds=0.05,
-    retry_first_seconds=0.02,
-    retry_longest_seconds=0.1,
-    pause_seconds=0.1,
-)
-
-
-class CountingServer(InfluxServer):
-    """A real server that also notes the number of lines of each write."""
-
-    def __init__(self, connection: Connection) -> None:
-        super().__init__(connection)
-        self.writes: list[int] = []
-
-    def write(self, lines: bytes) -> WriteAnswer:
-        self.writes.append(lines.count(b"\n"))
-        return super().write(lines)
-
-
-class Rig:
-    """A queue, a writer and the server that it writes to."""
-
-    def __init__(
-        self,
-        url: str,
-        settings: WriterSettings = QUICK,
-        prepare: Callable[[], object] | None = None,
-        **login: str,
-    ) -> None:
-        self.queue = MemoryQueue(10_000_000, time.monotonic)
-        self.server = CountingServer(Connection(url, timeout_seconds=2.0, **login))  # type: ignore[arg-type]
-        self.writer = BatchingWriter(self.queue, self.server, settings, Random(1), prepare)
-
-    def append(self, first: int, count: int) -> None:
-        """Numbered points, appended in tens, as decoding would."""
-        for start in range(first, first + count, 10):
-            numbers = range(start, min(start + 10, first + count))
-            self.queue.append([b"m f=%d.0 %d" % (number, number) for number in numbers])
-            self.writer.wake()
-
-    async def until(self, condition: Callable[[], bool], timeout_seconds: float = 20.0) -> None:
-        """Return as soon as `condition` holds."""
-        async with asyncio.timeout(timeout_seconds):
-            while not condition():
-                await asyncio.sleep(0.01)
-
-    async def until_empty(self) -> None:
-        """Return as soon as every line has its fate."""
-        await self.until(lambda: self.queue.depth().points == 0)
-
-
-@asynccontextmanager
-async def running(rig: Rig) -> AsyncIterator[Rig]:
-    """A rig whose writer runs, and is stopped at the end."""
-    rig.writer.start()
-    try:
-        yield rig
-    finally:
-        await rig.writer.stop(deadline_seconds=0.0)
-        rig.server.close()
 
 
 @pytest.fixture
@@ -89,11 +26,6 @@ def influxd(tmp_path: Path) -> Iterator[Influxd]:
     with Influxd(tmp_path) as server:
         server.query("CREATE DATABASE ess")
         yield server
-
-
-def stored(influxd: Influxd) -> list[float]:
-    """The numbers of all points in the database."""
-    return [row["f"] for row in influxd.query("SELECT f FROM m", "ess")]
 
 
 async def test_full_batch_goes_at_once(influxd: Influxd) -> None:
@@ -150,7 +82,7 @@ async def test_killed_server_has_all_that_it_acknowledged(influxd: Influxd) -> N
 async def test_unreachable_server_at_the_start_is_no_obstacle(tmp_path: Path) -> None:
     """The writer starts without a database, says so, and writes as soon as there is one."""
     influxd = Influxd(tmp_path)
-    async with running(Rig(influxd.url, prepare=lambda: set_up(influxd).apply())) as rig:
+    async with running(Rig(influxd.url, hooks=Hooks(lambda: set_up(influxd).apply()))) as rig:
         rig.append(1, 30)
         await rig.until(lambda: rig.writer.state is WriterState.RETRYING)
         with influxd:
@@ -158,101 +90,39 @@ async def test_unreachable_server_at_the_start_is_no_obstacle(tmp_path: Path) ->
             assert stored(influxd) == [float(number) for number in range(1, 31)]
 
 
-async def test_type_conflict_rejects_only_its_line(influxd: Influxd) -> None:
-    """One bad line in a batch is found by halves, counted, and all others are written."""
-    influxd.write(b"m f=0.0 0", "ess")
-    async with running(Rig(influxd.url)) as rig:
-        lines = [b"m f=%d.0 %d" % (number, number) for number in range(1, 100)]
-        lines.insert(37, b"m f=1i 1000")
-        rig.queue.append(lines)
+class TroubledQueue(MemoryQueue):
+    """A queue whose disk fails at the first reads."""
+
+    failures = 3
+
+    def take(self, max_points: int, max_bytes: int) -> Batch | None:
+        if self.failures:
+            self.failures -= 1
+            raise OSError(errno.EIO, "input/output error")
+        return super().take(max_points, max_bytes)
+
+
+async def test_disk_trouble_of_the_queue_does_not_end_the_writer(influxd: Influxd) -> None:
+    """Where the queue can not be read the writer says so, tries again, and then everything is written."""
+    rig = Rig(influxd.url, WriterSettings(flush_after_seconds=0.05, retry_first_seconds=0.2))
+    queue = TroubledQueue(10_000_000, time.monotonic)
+    rig.queue = rig.writer._queue = queue
+    async with running(rig):
+        rig.append(1, 30)
+        await rig.until(lambda: "OSError" in rig.writer.last_error)
         await rig.until_empty()
-        assert (rig.writer.counters.written, rig.writer.counters.rejected) == (99, 1)
-        assert rig.queue.depth().rejected == 1
-        assert len(rig.server.writes) < 20
-    assert stored(influxd) == [float(number) for number in range(100)]
+        assert (rig.writer.state, rig.writer.last_error) == (WriterState.WRITING, "")
+    assert len(stored(influxd)) == 30
 
 
-async def test_parse_error_and_conflict_in_one_batch_are_both_found(influxd: Influxd) -> None:
-    """Two different faults in a batch reject two lines."""
-    influxd.write(b"m f=0.0 0", "ess")
-    async with running(Rig(influxd.url)) as rig:
-        rig.queue.append([b"m f=1.0 1", b"this is no line", b"m f=2.0 2", b"m f=3i 3", b"m f=4.0 4"])
-        await rig.until_empty()
-        assert (rig.writer.counters.written, rig.writer.counters.rejected) == (3, 2)
-    assert stored(influxd) == [0.0, 1.0, 2.0, 4.0]
-
-
-async def test_points_beyond_retention_are_counted_in_one_request(influxd: Influxd) -> None:
-    """A whole batch that is too old is rejected without halving it."""
-    influxd.query("ALTER RETENTION POLICY autogen ON ess DURATION 1h SHARD DURATION 1h")
-    async with running(Rig(influxd.url)) as rig:
-        rig.append(1, 80)
-        await rig.until_empty()
-        assert rig.writer.counters.rejected == 80
-        assert len(rig.server.writes) <= 8
-
-
-async def test_too_large_body_is_halved(tmp_path: Path) -> None:
-    """A server that takes 1 KB at once gets everything in small pieces."""
-    with Influxd(tmp_path, sections={"http": {"max-body-size": "1000"}}) as influxd:
-        influxd.query("CREATE DATABASE ess")
-        async with running(Rig(influxd.url)) as rig:
-            rig.append(1, 100)
-            await rig.until_empty()
-            assert rig.writer.counters.rejected == 0
-        assert stored(influxd) == [float(number) for number in range(1, 101)]
-
-
-async def test_wrong_password_pauses_until_it_is_right(tmp_path: Path) -> None:
-    """With a wrong password everything is kept, the remedy is named, and the right one resumes."""
-    with Influxd(tmp_path, auth=True) as influxd:
-        influxd.create_admin("admin", "root")
-        influxd.query("CREATE DATABASE ess")
-        influxd.query("CREATE USER recorder WITH PASSWORD 'other' WITH ALL PRIVILEGES")
-        async with running(Rig(influxd.url, username="recorder", password="secret")) as rig:
-            rig.append(1, 100)
-            await rig.until(lambda: rig.writer.state is WriterState.PAUSED)
-            assert "password" in rig.writer.remedy
-            assert rig.queue.depth().points == 100
-            influxd.query("SET PASSWORD FOR recorder = 'secret'")
-            await rig.until_empty()
-            assert (rig.writer.state, rig.writer.remedy) == (WriterState.WRITING, "")
-        assert len(stored(influxd)) == 100
-
-
-async def test_dropped_database_is_created_where_that_is_allowed(influxd: Influxd) -> None:
-    """DROP DATABASE while writing costs no point that was still in the queue."""
-    async with running(Rig(influxd.url, prepare=lambda: set_up(influxd).apply())) as rig:
-        rig.append(1, 50)
-        await rig.until_empty()
-        influxd.query("DROP DATABASE ess")
-        rig.append(51, 50)
-        await rig.until_empty()
-    assert stored(influxd) == [float(number) for number in range(51, 101)]
-
-
-async def test_missing_database_pauses_where_nothing_may_be_created(influxd: Influxd) -> None:
-    """Without leave to create the database the writer waits for somebody to do it."""
-    influxd.query("DROP DATABASE ess")
-    async with running(Rig(influxd.url)) as rig:
+async def test_lines_are_told_of_before_the_queue_forgets_them(influxd: Influxd) -> None:
+    """Who notes what was written sees it while it is still in the queue, so that a kill makes no hole."""
+    waiting: list[int] = []
+    rig = Rig(influxd.url, QUICK, Hooks(on_written=lambda _: waiting.append(rig.queue.depth().points)))
+    async with running(rig):
         rig.append(1, 10)
-        await rig.until(lambda: rig.writer.state is WriterState.PAUSED)
-        assert "create the database" in rig.writer.remedy
-        influxd.query("CREATE DATABASE ess")
         await rig.until_empty()
-    assert len(stored(influxd)) == 10
-
-
-@pytest.mark.parametrize("status", [200, 302, 404])
-async def test_something_else_on_the_port_acknowledges_nothing(status: int) -> None:
-    """A wrong URL pauses the writer, and every line stays."""
-    with misfit(status, b"hello", {"Location": "/"}) as url:
-        async with running(Rig(url)) as rig:
-            rig.append(1, 10)
-            await rig.until(lambda: rig.writer.state is WriterState.PAUSED)
-            assert "URL" in rig.writer.remedy
-            assert rig.queue.depth().points == 10
-            assert rig.writer.counters.written == 0
+    assert waiting == [10]
 
 
 async def test_event_loop_goes_on_while_the_server_hangs(influxd: Influxd) -> None:

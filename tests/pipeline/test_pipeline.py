@@ -169,3 +169,18 @@ def test_real_capture_gives_the_values_of_its_bytes() -> None:
     pcs = next(point for point in points if point.measurement == "pcs").fields
     assert (pcs["active_power"], pcs["pv1_power"], pcs["pv2_power"], pcs["pv_power"]) == (134, 109, 62, 171)
     assert (pcs["battery_voltage"], pcs["battery_soc_raw"], pcs["frequency"]) == (198.9, 20.5, 49.97)
+
+
+def test_scan_of_late_text_is_not_cut() -> None:
+    """A scan under way in text that comes half a minute late is whole: it ages by its arrival."""
+    text, truth = record("ttt", "none", 3, 1)
+    late_ns = (NOON_S + 34) * 10**9
+    pipeline = new_pipeline()
+    points = []
+    for start in range(0, len(text), 200):
+        points += pipeline.feed(text[start : start + 200], late_ns)
+        points += pipeline.expire(late_ns + 10**9)
+    meter = [point for point in points if point.measurement == "powermeter"]
+    assert [point.fields.keys() for point in meter] == [
+        sample.fields.keys() for sample in truth if sample.device == "powermeter"
+    ]

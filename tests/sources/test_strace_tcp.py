@@ -40,7 +40,11 @@ async def until(condition: Callable[[], bool]) -> None:
 
 @asynccontextmanager
 async def listening(
-    max_connections: int = 8, idle_close_seconds: float = 30.0, allow: str = "127.0.0.0/8"
+    max_connections: int = 8,
+    idle_close_seconds: float = 30.0,
+    allow: str = "127.0.0.0/8",
+    first_frame_within_seconds: float = 30.0,
+    max_bytes_per_second: int = 1 << 20,
 ) -> AsyncIterator[tuple[StraceTcpListener, list[Recording]]]:
     opened: list[Recording] = []
 
@@ -49,7 +53,14 @@ async def listening(
         return opened[-1]
 
     options = ListenerOptions(
-        "pcs", "127.0.0.1", 0, (ip_network(allow),), max_connections, idle_close_seconds
+        "pcs",
+        "127.0.0.1",
+        0,
+        (ip_network(allow),),
+        max_connections,
+        idle_close_seconds,
+        first_frame_within_seconds,
+        max_bytes_per_second,
     )
     listener = StraceTcpListener(options, open_stream)
     await listener.start()
@@ -68,8 +79,10 @@ async def listening(
 clients: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
 
 
-async def connect(listener: StraceTcpListener) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    clients.append(await asyncio.open_connection("127.0.0.1", listener.port))
+async def connect(
+    listener: StraceTcpListener, source: str = "127.0.0.1"
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    clients.append(await asyncio.open_connection("127.0.0.1", listener.port, local_addr=(source, 0)))
     return clients[-1]
 
 
@@ -129,6 +142,20 @@ async def test_useful_connection_is_kept_when_all_places_are_taken() -> None:
         assert listener.connections == 2
 
 
+async def test_flood_displaces_itself() -> None:
+    """A controller that has not sent a frame yet keeps its place under a flood from another address."""
+    async with listening(max_connections=3) as (listener, opened):
+        _, controller = await connect(listener)
+        await until(lambda: len(opened) == 1)
+        for _ in range(12):
+            await connect(listener, "127.0.0.2")
+        await until(lambda: listener.counts["accepted"] == 13)
+        controller.write(b"frame")
+        await until(lambda: opened[0].useful)
+        assert opened[0].finished == 0
+        assert listener.connections == 3
+
+
 async def test_new_connection_is_refused_when_all_are_useful() -> None:
     """Where every place brings frames, one more is turned away and the others go on."""
     async with listening(max_connections=1) as (listener, opened):
@@ -145,6 +172,31 @@ async def test_new_connection_is_refused_when_all_are_useful() -> None:
 async def test_loss_of_a_taken_port_is_an_error() -> None:
     """Two listeners cannot have one port: the second says so."""
     async with listening() as (listener, _):
-        options = ListenerOptions("other", "127.0.0.1", listener.port, (LOOPBACK,), 1, 1.0)
+        options = ListenerOptions("other", "127.0.0.1", listener.port, (LOOPBACK,), 1, 1.0, 1.0, 65536)
         with pytest.raises(OSError, match="in use"):
             await StraceTcpListener(options, lambda _peer: Recording()).start()
+
+
+async def test_connection_without_a_frame_is_closed() -> None:
+    """One that sends bytes and never a valid frame is hung up; one with frames stays."""
+    async with listening(first_frame_within_seconds=0.3) as (listener, opened):
+        _, controller = await connect(listener)
+        controller.write(b"frame")
+        await until(lambda: bool(opened) and opened[0].useful)
+        reader, _ = await connect(listener)
+        assert await asyncio.wait_for(reader.read(), 10) == b""
+        assert opened[0].finished == 0
+
+
+async def test_stream_that_comes_too_fast_is_read_at_its_pace_and_wholly() -> None:
+    """Beyond the allowed bytes a second it waits in the kernel, and nothing of it is lost."""
+    async with listening(max_bytes_per_second=1 << 20) as (listener, opened):
+        _, writer = await connect(listener)
+        sent = bytes(range(256)) * (3 << 12)
+        began = asyncio.get_running_loop().time()
+        writer.write(sent)
+        await until(lambda: bool(opened) and len(opened[0].text) == len(sent))
+        # 3 MiB at 1 MiB/s, of which the first is allowed at once.
+        assert asyncio.get_running_loop().time() - began > 1.5
+        assert opened[0].text == sent
+        assert listener.counts["throttled"] > 0

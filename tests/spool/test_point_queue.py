@@ -1,6 +1,7 @@
 """One suite for every queue: what `PointQueue` promises, checked against a model."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -13,6 +14,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from recorder.spool.durable import DurableQueue, Limits
 from recorder.spool.memory import MemoryQueue
 from recorder.spool.queue import Batch, PointQueue
 
@@ -30,7 +32,14 @@ class Clock:
 
 
 Factory = Callable[[int, Clock], PointQueue]
-QUEUES: dict[str, Factory] = {"memory": MemoryQueue}
+
+
+def durable(max_memory_bytes: int, clock: Clock) -> DurableQueue:
+    """A durable queue of which nothing was committed."""
+    return DurableQueue(Path("unused"), Limits(max_memory_bytes=max_memory_bytes), clock=clock)
+
+
+QUEUES: dict[str, Factory] = {"memory": MemoryQueue, "durable": durable}
 
 
 @pytest.fixture(params=QUEUES)

@@ -1,0 +1,223 @@
+"""Faults of the recorder's own process: killed, ended, started twice, and its database away for a day."""
+
+import hashlib
+import random
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from tests.faults.feeder import Feeder, site_stream
+from tests.faults.matrix import Ground, Result, row
+from tests.faults.recorder_process import RecorderProcess
+from tests.faults.truth import report, settle, stored_count, tally
+from tests.support.influxd import Influxd, wait_until
+
+COMMIT_SECONDS = 1.0
+COMMITTING = {"queue": {"commit_interval_seconds": COMMIT_SECONDS}}
+
+# From the network to the queue, and a commit itself, on a machine that does other things as well.
+WORK_SECONDS = 0.5
+
+
+@row(1, "kill -9 the recorder at 50 random moments", "at most one commit interval lost; most points lost")
+def kills(ground: Ground) -> Result:
+    """The recorder dies again and again while it records, with InfluxDB up and away in turn."""
+    times = 50 if ground.full else 4
+    rng = random.Random(1)
+    died: list[tuple[float, float]] = []
+    with Influxd(ground.directory / "influxd") as influxd:
+        recorder = RecorderProcess(ground.directory / "recorder", influxd.url, COMMITTING)
+        with recorder, Feeder(recorder.pcs_port, speed=10) as feeder:
+            for number in range(times):
+                feeder.wait_for(10)
+                if number % 4 == 1:
+                    influxd.stop()
+                # The moment is the fault.
+                time.sleep(rng.uniform(0, 2 * COMMIT_SECONDS))
+                recorder.kill()
+                killed_at = time.monotonic()
+                if number % 4 == 3:
+                    influxd.start()
+                recorder.start()
+                died.append((killed_at, time.monotonic()))
+            feeder.wait_for(10)
+            feeder.stop()
+            settle(recorder, influxd, feeder)
+            missing = tally(influxd, feeder.sent, feeder.doubtful).missing
+            per_kill = [
+                [entry for entry in missing if killed_at - COMMIT_SECONDS - WORK_SECONDS < entry.at < back]
+                for killed_at, back in died
+            ]
+            ages = [
+                killed_at - entry.at
+                for (killed_at, _), lost in zip(died, per_kill, strict=True)
+                for entry in lost
+            ]
+            allowed = len({entry.sample.at_ns for lost in per_kill for entry in lost})
+            figure = (
+                f"{times} kills, commit interval {COMMIT_SECONDS:.0f} s, 20 samples/s: at most "
+                f"{max(map(len, per_kill))} samples lost at one, up to {max(ages, default=0):.2f} s old"
+            )
+            return report(recorder, influxd, feeder, figure, allowed=allowed)
+
+
+@row(2, "SIGTERM while InfluxDB is down", "ends within its deadline; s")
+def sigterm(ground: Ground) -> Result:
+    """The recorder is told to end while points wait; the next start delivers them."""
+    with Influxd(ground.directory / "influxd") as influxd:
+        recorder = RecorderProcess(ground.directory / "recorder", influxd.url)
+        with recorder, Feeder(recorder.pcs_port) as feeder:
+            wait_until(lambda: stored_count(influxd) > 20)
+            influxd.stop()
+            feeder.wait_for(100)
+            feeder.stop()
+            wait_until(lambda: recorder.counted("points") == len(feeder.sent))
+            began = time.monotonic()
+            assert recorder.stop() == 0
+            seconds = time.monotonic() - began
+            assert seconds < 10
+            influxd.start()
+            recorder.start()
+            settle(recorder, influxd, feeder)
+            return report(recorder, influxd, feeder, f"ended in {seconds:.1f} s with exit code 0")
+
+
+class Relay:
+    """A TCP relay to InfluxDB that can hold back what InfluxDB answers."""
+
+    def __init__(self, port: int) -> None:
+        self.held = threading.Event()
+        self.holding = threading.Event()
+        self._target = ("127.0.0.1", port)
+        self._server = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._server.getsockname()[1]}"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def close(self) -> None:
+        """Take no more connections."""
+        with suppress(OSError):
+            self._server.shutdown(socket.SHUT_RDWR)
+        self._server.close()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                near, _ = self._server.accept()
+                far = socket.create_connection(self._target)
+                threading.Thread(target=self._pump, args=(near, far, False), daemon=True).start()
+                threading.Thread(target=self._pump, args=(far, near, True), daemon=True).start()
+
+    def _pump(self, source: socket.socket, sink: socket.socket, answers: bool) -> None:
+        with suppress(OSError):
+            while data := source.recv(65536):
+                if answers and self.holding.is_set():
+                    self.held.set()
+                    continue
+                sink.sendall(data)
+        with suppress(OSError):
+            sink.shutdown(socket.SHUT_WR)
+        source.close()
+
+
+@contextmanager
+def relay_to(influxd: Influxd) -> Iterator[Relay]:
+    """A relay for as long as the block."""
+    relay = Relay(influxd.port)
+    try:
+        yield relay
+    finally:
+        relay.close()
+
+
+@row(3, "kill -9 between the 204 and the acknowledgement", "sent again, no duplicate")
+def killed_before_acknowledgement(ground: Ground) -> Result:
+    """InfluxDB has written a batch, but the recorder dies before it hears of it."""
+    with Influxd(ground.directory / "influxd") as influxd, relay_to(influxd) as relay:
+        recorder = RecorderProcess(ground.directory / "recorder", relay.url, COMMITTING)
+        with recorder, Feeder(recorder.pcs_port) as feeder:
+            wait_until(lambda: stored_count(influxd) > 20)
+            feeder.stop()
+            settle(recorder, influxd, feeder)
+            relay.holding.set()
+            with Feeder(recorder.pcs_port, stream=feeder.stream, seconds=60, speed=0) as more:
+                more.finish()
+            wait_until(relay.held.is_set)
+            wait_until(lambda: stored_count(influxd) == (len(feeder.sent) + len(more.sent)) / 2)
+            # The queue commits once more, so that what InfluxDB wrote is sure to be in it.
+            time.sleep(COMMIT_SECONDS + WORK_SECONDS)
+            recorder.kill()
+            relay.holding.clear()
+            recorder.start()
+            again = recorder.influx()["queue_points"]
+            feeder.sent += more.sent
+            settle(recorder, influxd, feeder)
+            written = recorder.influx()["written"]
+            assert max(again, written) >= len(more.sent)
+            return report(recorder, influxd, feeder, f"{len(more.sent)} samples written twice, stored once")
+
+
+DERIVED = (
+    '"pcs"',
+    '"powermeter"',
+    '"flow"',
+    '"avg10"."pcs_avg10"',
+    '"avg10"."powermeter_avg10"',
+    '"rollups"."pcs_1m"',
+    '"rollups"."powermeter_1m"',
+    '"rollups"."flow_1m"',
+    '"rollups"."energy_15m"',
+    '"rollups"."energy_1h"',
+    '"rollups"."energy_1d"',
+)
+
+
+@row(6, "InfluxDB down for 24 h (compressed time)", "bound held; all as without it; bytes a point")
+def a_day_away(ground: Ground) -> Result:
+    """Hours of both devices at 1 Hz come while InfluxDB is away; a twin records them without an outage."""
+    hours = 24 if ground.full else 1
+    seconds = hours * 3600
+    start_s = int(time.time()) - seconds - 600
+    with Influxd(ground.directory / "influxd") as influxd, Influxd(ground.directory / "twin") as other:
+        recorder = RecorderProcess(ground.directory / "recorder", influxd.url)
+        twin = RecorderProcess(ground.directory / "twin-recorder", other.url)
+        with recorder:
+            wait_until(lambda: bool(influxd.query("SHOW CONTINUOUS QUERIES")))
+            influxd.stop()
+            with Feeder(recorder.pcs_port, seconds=seconds, speed=0, stream=site_stream(start_s)) as feeder:
+                feeder.finish(1200)
+            wait_until(lambda: recorder.counted("points") == len(feeder.sent), 300)
+            figures = recorder.influx()
+            bytes_a_point = figures["queue_bytes"] / figures["queue_points"]
+            influxd.start()
+            drain_seconds = settle(recorder, influxd, feeder, 600)
+            repair_seconds = _repaired(recorder)
+            recorder.note_peak()
+        with twin:
+            with Feeder(twin.pcs_port, seconds=seconds, speed=0, stream=site_stream(start_s)) as again:
+                again.finish(1200)
+            settle(twin, other, again, 600)
+            _repaired(twin)
+        compared = [_content(influxd, source) == _content(other, source) for source in DERIVED]
+        different = [source for source, same in zip(DERIVED, compared, strict=True) if not same]
+        assert not different, different
+        figure = (
+            f"{hours} h: {figures['queue_points']} points of {bytes_a_point:.0f} bytes drained in "
+            f"{drain_seconds:.0f} s, averages and energies right {repair_seconds:.0f} s later; "
+            f"{len(DERIVED)} measurements are those of a run without the outage"
+        )
+        return report(recorder, influxd, feeder, figure)
+
+
+def _repaired(recorder: RecorderProcess) -> float:
+    """Wait until the recorder has computed everything late again; the seconds that took."""
+    began = time.monotonic()
+    wait_until(lambda: recorder.influx()["backfills"] >= 1 and recorder.influx()["late_seconds"] == 0, 900)
+    return time.monotonic() - began
+
+
+def _content(influxd: Influxd, source: str) -> str:
+    """A digest of all points of a measurement."""
+    rows = influxd.query(f"SELECT * FROM {source}", "ess")
+    return hashlib.sha256(repr(rows).encode()).hexdigest()
