@@ -6,7 +6,7 @@ Takes figures, gives points. Never does I/O.
     device, site           sample_age (s)
     site, source=NAME      connections, clock_offset (s), and every name in `recorder.counts`
     site, source=writer    queue_points, queue_bytes, queue_age (s), dropped, damaged, rejected,
-                           written, retries
+                           written, retries, dead_letters, late_seconds (s), backfills
 """
 
 from collections.abc import Mapping
