@@ -8,7 +8,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-DEBIAN_PACKAGES := influxdb influxdb-client strace busybox victoria-metrics procps util-linux e2fsprogs
+DEBIAN_PACKAGES := influxdb influxdb-client strace busybox victoria-metrics procps util-linux e2fsprogs \
+	iproute2 libfaketime
 # Most tests wait for a real server, not for a processor.
 PYTEST_OPTIONS ?= --numprocesses 4
 

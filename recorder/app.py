@@ -39,6 +39,7 @@ HEALTH_EVERY_SECONDS: Final = 10.0
 STALE_AFTER_SECONDS: Final = 60.0
 STOP_WITHIN_SECONDS: Final = 8.0
 _EXPIRE_EVERY_SECONDS: Final = 1.0
+_CLOCK_STEP_SECONDS: Final = 2.0
 
 log = structlog.get_logger(__name__)
 
@@ -240,9 +241,14 @@ class Recorder:
 
     async def _keep_house(self) -> None:
         next_health = time.monotonic() + HEALTH_EVERY_SECONDS
+        ahead_seconds = time.time() - time.monotonic()
         while True:
             await asyncio.sleep(_EXPIRE_EVERY_SECONDS)
             now_ns = time.time_ns()
+            was_ahead_seconds, ahead_seconds = ahead_seconds, now_ns / 1e9 - time.monotonic()
+            if abs(ahead_seconds - was_ahead_seconds) > _CLOCK_STEP_SECONDS:
+                log.warning("the clock was set", by_seconds=round(ahead_seconds - was_ahead_seconds))
+                self.influx.clock_was_set()
             for source in self._sources:
                 for stream in tuple(source.streams):
                     stream.expire(now_ns)

@@ -34,6 +34,9 @@ _AROUND_NS: Final = 15 * 60 * _SECOND_NS
 # Windows of ten samples that begin with the last late point are in the database by then.
 _SETTLED_AFTER_NS: Final = 60 * _SECOND_NS
 
+# What is stamped later than this from now was stamped by a clock that has been set back since.
+_FUTURE_NS: Final = 3600 * _SECOND_NS
+
 
 class _Stopped(Exception):  # noqa: N818  # no error: the service ends
     """The repair is to go on after the next start."""
@@ -77,13 +80,16 @@ class Repair:
     def note_appended(self, points: Sequence[Point]) -> None:
         """Note each sample that follows a pause, or is the first since the start. Cheap, no I/O."""
         late = []
+        future_ns = self._now_ns() + _FUTURE_NS
         for point in points:
             at_ns = point.time_ns
-            if at_ns is None or point.measurement == HEALTH_MEASUREMENT:
+            # A time that has not come yet is a wrong clock's, and tells of no pause.
+            if at_ns is None or at_ns > future_ns or point.measurement == HEALTH_MEASUREMENT:
                 continue
             series = (point.measurement, point.tags)
             newest_ns = self._newest_ns.get(series)
-            if newest_ns is None:
+            if newest_ns is None or newest_ns > future_ns:
+                newest_ns = None
                 late.append(at_ns)
             elif at_ns - newest_ns > LATE_AFTER_SECONDS * _SECOND_NS:
                 late += [newest_ns, at_ns]
@@ -130,12 +136,15 @@ class Repair:
         """Choose what is computed again: what is under way, else what is pending and has settled."""
         state = self._late.state
         pending = state.pending
-        if state.repairing or pending is None or pending.last_ns > now_ns - _SETTLED_AFTER_NS:
+        if state.repairing or pending is None:
+            return state
+        if now_ns - _SETTLED_AFTER_NS < pending.last_ns <= now_ns + _FUTURE_NS:
             return state
         # A server that went down together with the recorder did not compute the end of what it had.
         before_ns = self._set_up.last_sample_before(_instant(pending.first_ns))
         first_ns = pending.first_ns if before_ns is None else min(before_ns, pending.first_ns)
-        span = Span(first_ns - _AROUND_NS, min(now_ns, pending.last_ns + _AROUND_NS))
+        last_ns = min(now_ns, pending.last_ns + _AROUND_NS)
+        span = Span(min(first_ns - _AROUND_NS, last_ns), last_ns)
         return self._late.begin(pending, span)
 
     def stop(self) -> None:

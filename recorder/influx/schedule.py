@@ -32,6 +32,12 @@ def schedule_audit(scheduler: AsyncIOScheduler, setup: SetUp, audit_every_second
     )
 
 
+def begin_anew(scheduler: AsyncIOScheduler) -> None:
+    """Plan each job from now on: for when the wall clock, by which they are planned, has been set."""
+    for job in scheduler.get_jobs():
+        job.reschedule("interval", seconds=job.trigger.interval.total_seconds())
+
+
 def _audit(setup: SetUp) -> None:
     """One audit; an outage is the writer's to report."""
     try:

@@ -17,7 +17,7 @@ from recorder.influx.influxql import parse_duration
 from recorder.influx.late_range import FILE_NAME, LateRange
 from recorder.influx.repair import LATE_AFTER_SECONDS, Repair
 from recorder.influx.retention import FOR_EVER, Retention
-from recorder.influx.schedule import schedule_audit, schedule_repair
+from recorder.influx.schedule import begin_anew, schedule_audit, schedule_repair
 from recorder.influx.server import Connection, InfluxServer
 from recorder.influx.setup import SetUp, SetUpSettings
 from recorder.influx.writer import BatchingWriter, Hooks, WriterSettings, WriterState
@@ -129,6 +129,11 @@ class InfluxSink:
             self.repair.note_appended(points)
         self._queue.append([to_line(point) for point in points])
         self._writer.wake()
+
+    def clock_was_set(self) -> None:
+        """Learn that the wall clock jumped: what is planned by it is planned anew."""
+        if self._scheduler.running:
+            begin_anew(self._scheduler)
 
     async def stop(self, deadline_seconds: float) -> None:
         """Write what waits, for at most `deadline_seconds`."""

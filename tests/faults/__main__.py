@@ -1,7 +1,7 @@
 """`python -m tests.faults [NUMBER...]`: runs the whole matrix and writes `docs/reliability.md`.
 
-Takes the numbers of rows, or none for all; prints the table as it grows. With all rows it writes the
-document. Exit code 1 where anything was lost uncounted, doubled or wrong, or a row failed.
+Takes the numbers of rows, or none for all; prints each as it ends, and writes them into the document.
+Exit code 1 where anything was lost uncounted, doubled or wrong, or a row failed.
 """
 
 import os
@@ -23,13 +23,14 @@ ROWS_AT_A_TIME = 3
 LONGEST_ROWS = (6, 34, 23, 1)
 COLUMNS = (
     "#", "fault", "sent", "accepted", "dead-lettered", "dropped, counted", "allowed",
-    "lost uncounted", "duplicated", "wrong", "peak RSS, MB", "figure",
+    "lost uncounted", "duplicated", "wrong", "peak RSS, MB", "figure", "measured",
 )  # fmt: skip
 INTRODUCTION = """\
 # Reliability, measured
 
-`make faults` wrote this. Each row runs the real recorder as a process, fed by the simulator, against a real
-influxd, and injects the fault for real. Every sample (one scan of one device) is known by its stamp.
+`make faults` wrote this, and `python -m tests.faults NUMBER` measures single rows of it again. Each row
+runs the real recorder as a process, fed by the simulator, against a real influxd, and injects the fault for
+real. Every sample (one scan of one device) is known by its stamp.
 *Allowed* is input of at most one commit interval before a kill -9.
 Rows run three at a time, so seconds are those of a busy machine.
 *Lost uncounted*, *duplicated* and *wrong* must be 0.
@@ -42,7 +43,8 @@ def main() -> int:
     chosen = [int(number) for number in sys.argv[1:]] or sorted(ROWS)
     console = Console(width=200)
     lines: list[tuple[str, ...]] = []
-    reasons: dict[int, tuple[str, str]] = {} if sys.argv[1:] else dict(NOT_HERE)
+    reasons: dict[int, tuple[str, str]] = dict(NOT_HERE)
+    today = f"{datetime.now(UTC):%Y-%m-%d}"
     failed = False
     # Rows wait more than they compute. The longest come first, so that the last ones are short.
     with ProcessPoolExecutor(ROWS_AT_A_TIME, mp_context=get_context("spawn")) as pool:
@@ -51,14 +53,15 @@ def main() -> int:
             row, outcome = begun[done], done.result()
             if isinstance(outcome, Result):
                 failed |= bool(outcome.violations)
-                lines.append(_cells(row, outcome))
+                lines.append((*_cells(row, outcome), today))
                 console.print(f"{row.number}: {row.fault}:", *outcome.violations, outcome.figure)
             elif isinstance(outcome, CannotInjectError):
                 reasons[row.number] = (row.fault, str(outcome))
             else:
                 failed = True
-                lines.append((str(row.number), row.fault, *["-"] * 9, "FAILED"))
+                lines.append((str(row.number), row.fault, *["-"] * 9, "FAILED", today))
                 console.print(f"{row.number}: {row.fault}: FAILED\n{outcome}")
+    lines += [line for line in _measured_before() if int(line[0]) not in {*chosen, *reasons}]
     lines.sort(key=lambda line: int(line[0]))
     table = Table(*COLUMNS)
     for line in lines:
@@ -66,10 +69,16 @@ def main() -> int:
     console.print(table)
     for number, (fault, why) in sorted(reasons.items()):
         console.print(f"{number}: {fault}: not injected: {why}")
-    if not sys.argv[1:]:
-        DOCUMENT.write_text(_document(lines, reasons))
-        console.print(f"written: {DOCUMENT.name}")
+    DOCUMENT.write_text(_document(lines, reasons))
+    console.print(f"written: {DOCUMENT.name}")
     return int(failed)
+
+
+def _measured_before() -> list[tuple[str, ...]]:
+    """The rows that the document holds."""
+    text = DOCUMENT.read_text() if DOCUMENT.exists() else ""
+    found = [tuple(cell.strip() for cell in line.strip("| ").split(" | ")) for line in text.splitlines()]
+    return [line for line in found if len(line) == len(COLUMNS) and line[0].isdigit()]
 
 
 def _by_length(number: int) -> tuple[bool, int]:
@@ -88,7 +97,7 @@ def _cells(row: Row, result: Result) -> tuple[str, ...]:
 
 
 def _document(lines: list[tuple[str, ...]], reasons: dict[int, tuple[str, str]]) -> str:
-    text = INTRODUCTION + f"Measured on {datetime.now(UTC):%Y-%m-%d} on {_machine()}.\n\n"
+    text = INTRODUCTION + f"The machine: {_machine()}.\n\n"
     for line in (COLUMNS, ("---",) * len(COLUMNS), *lines):
         text += "| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n"
     if reasons:

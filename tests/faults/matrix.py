@@ -75,11 +75,6 @@ ROWS: dict[int, Row] = {}
 
 # Rows of the matrix that have nothing to inject into, or nothing to inject with.
 NOT_HERE: dict[int, tuple[str, str]] = {
-    7: ("route blackholed in a network namespace", "not written yet; row 4 shows the time-out"),
-    22: (
-        "clock set back and forth, 1970 at boot, DST change",
-        "not written yet; the clock of the machine is not the test's to set",
-    ),
     32: ("MQTT or Signal K receiver stopped", "the recorder has no MQTT and no Signal K output yet"),
 }
 

@@ -7,11 +7,19 @@ import tempfile
 import traceback
 from pathlib import Path
 
-from tests.faults import rows_disk, rows_doors, rows_influxdb, rows_input, rows_process
+from tests.faults import (
+    rows_clock,
+    rows_disk,
+    rows_doors,
+    rows_influxdb,
+    rows_input,
+    rows_network,
+    rows_process,
+)
 from tests.faults.matrix import ROWS as _REGISTERED
 from tests.faults.matrix import CannotInjectError, Ground, Result
 
-MODULES = (rows_disk, rows_doors, rows_influxdb, rows_input, rows_process)
+MODULES = (rows_clock, rows_disk, rows_doors, rows_influxdb, rows_input, rows_network, rows_process)
 ROWS = dict(sorted(_REGISTERED.items()))
 
 

@@ -23,11 +23,15 @@ _READ_BYTE = re.compile(rb"\\x([0-9a-f]{2})")
 
 @row(23, "a 1 GiB line without a newline; 1 GB of random bytes", "bounded, no false frame; RSS")
 def floods_of_bytes(ground: Ground) -> Result:
-    """Two connections bring nonsense without end while the controller goes on."""
+    """Two connections bring nonsense without end while the controller goes on.
+
+    The gates that would end them, or read them slowly, are opened.
+    """
     mebibytes = 1024 if ground.full else 24
+    open_gates = {"listeners": {"first_frame_within_seconds": 3600, "max_bytes_per_second": 1 << 30}}
     with (
         Influxd(ground.directory / "influxd") as influxd,
-        RecorderProcess(ground.directory / "recorder", influxd.url) as recorder,
+        RecorderProcess(ground.directory / "recorder", influxd.url, open_gates) as recorder,
         Feeder(recorder.pcs_port, speed=10) as feeder,
     ):
         wait_until(lambda: stored_count(influxd) > 10)

@@ -11,7 +11,7 @@ from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
 from recorder.influx.late_range import FILE_NAME, LateRange, Span
 from recorder.influx.repair import Repair
-from recorder.influx.schedule import schedule_repair
+from recorder.influx.schedule import begin_anew, schedule_repair
 from recorder.points.line_protocol import to_line
 from recorder.points.point import Point
 from tests.influx.plant import NS, quiet, set_up
@@ -180,6 +180,21 @@ def test_repair_waits_for_a_server_that_is_away(influxd: Influxd, tmp_path: Path
     assert (rig.repair.problem, rig.repair.completed) == ("", 1)
 
 
+def test_stamp_of_a_year_to_come_delays_no_repair(influxd: Influxd, tmp_path: Path) -> None:
+    """A clock that was ahead and set back leaves no range that waits until its time has come."""
+    rig = Rig(influxd, tmp_path, at(600))
+    year_ns = 365 * 86400 * NS
+    ahead = [point._replace(time_ns=(point.time_ns or 0) + year_ns) for point in samples(range(5))]
+    rig.repair.note_appended(ahead)
+    assert rig.late.state.pending is None
+    rig.now_ns += year_ns + 600 * NS
+    rig.repair.note_appended(ahead)
+    rig.repair.note_written([to_line(point) for point in ahead])
+    rig.now_ns -= year_ns
+    rig.repair.run()
+    assert (rig.repair.completed, rig.repair.late_seconds) == (1, 0)
+
+
 def test_own_health_is_no_sample(influxd: Influxd, tmp_path: Path) -> None:
     """The recorder's health has no averages, so its pauses need no repair."""
     rig = Rig(influxd, tmp_path, at(600))
@@ -208,3 +223,19 @@ async def test_scheduled_repair_waits_for_the_queue_to_drain(influxd: Influxd, t
         scheduler.shutdown()
     assert asked[:4] == [False, False, False, True]
     assert influxd.query("SELECT * FROM avg10.pcs_avg10", "ess")
+
+
+async def test_jobs_are_planned_anew_when_the_clock_was_set() -> None:
+    """A job whose next run lies an hour ahead, by a clock that was set back, runs at its interval again."""
+    ran = asyncio.Event()
+    scheduler = AsyncIOScheduler(timezone=UTC)
+    scheduler.start()
+    try:
+        an_hour_ahead = datetime.now(UTC) + timedelta(hours=1)
+        job = scheduler.add_job(ran.set, "interval", seconds=0.1, next_run_time=an_hour_ahead)
+        begin_anew(scheduler)
+        assert job.next_run_time < an_hour_ahead
+        async with asyncio.timeout(10):
+            await ran.wait()
+    finally:
+        scheduler.shutdown()
