@@ -152,6 +152,7 @@ class Repair:
         self._stop.set()
 
     def _progress(self, done: int, steps: int) -> None:
+        self.last_error = ""
         self._late.progress(done, steps)
         if self._stop.is_set():
             raise _Stopped

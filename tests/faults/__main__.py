@@ -100,6 +100,9 @@ def _document(lines: list[tuple[str, ...]], reasons: dict[int, tuple[str, str]])
     text = INTRODUCTION + f"The machine: {_machine()}.\n\n"
     for line in (COLUMNS, ("---",) * len(COLUMNS), *lines):
         text += "| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n"
+    missing = sorted(ROWS.keys() - {int(line[0]) for line in lines} - reasons.keys())
+    if missing:
+        text += f"\nNot measured yet for this document: {', '.join(map(str, missing))}.\n"
     if reasons:
         text += "\n## Not injected\n\n"
         text += "".join(f"- {number}, {fault}: {why}.\n" for number, (fault, why) in sorted(reasons.items()))
