@@ -152,6 +152,7 @@ def is_repairing(recorder: RecorderProcess) -> bool:
     22,
     "clock set back and forth by an hour and a year, 1970 at boot, DST change",
     "stamps corrected, steps counted, retries go on, UTC continuous",
+    "minutes",
 )
 def clocks(ground: Ground) -> Result:
     """First the controller's clock is set while InfluxDB is there, then the recorder's while it is away.
