@@ -5,6 +5,7 @@ never makes up for missed runs.
 """
 
 from collections.abc import Callable
+from functools import partial
 from threading import Thread
 
 import structlog
@@ -19,17 +20,7 @@ _log = structlog.get_logger(__name__)
 
 def schedule_audit(scheduler: AsyncIOScheduler, setup: SetUp, audit_every_seconds: float) -> None:
     """Audit each `audit_every_seconds`, in a worker thread of the scheduler's event loop."""
-    scheduler.add_job(
-        _audit,
-        "interval",
-        args=(setup,),
-        seconds=audit_every_seconds,
-        id="audit",
-        coalesce=True,
-        max_instances=1,
-        misfire_grace_time=None,
-        replace_existing=True,
-    )
+    _add(scheduler, "audit", partial(_audit, setup), audit_every_seconds)
 
 
 def begin_anew(scheduler: AsyncIOScheduler) -> None:
@@ -62,11 +53,16 @@ def schedule_repair(
             worker = Thread(target=repair.run, name="repair", daemon=True)
             worker.start()
 
+    _add(scheduler, "repair", look, every_seconds)
+
+
+def _add(scheduler: AsyncIOScheduler, name: str, job: Callable[[], object], every_seconds: float) -> None:
+    """Plan a job, late rather than not at all, and once however many times it was missed."""
     scheduler.add_job(
-        look,
+        job,
         "interval",
         seconds=every_seconds,
-        id="repair",
+        id=name,
         coalesce=True,
         max_instances=1,
         misfire_grace_time=None,
