@@ -35,9 +35,12 @@ def differing(one: Influxd, other: Influxd, sources: tuple[str, ...]) -> list[Ro
 
 
 def alike(one: Row, other: Row) -> bool:
-    """A moving average is a running sum in the server, whose last bits depend on where it began."""
+    """A moving average is a running sum in the server, whose last bits depend on where it began.
+
+    Near 0, such as the power of a meter that neither buys nor sells, they are many of the few bits there are.
+    """
     return one.keys() == other.keys() and all(
-        isclose(value, other[name], rel_tol=1e-11)
+        isclose(value, other[name], rel_tol=1e-11, abs_tol=1e-9)
         if isinstance(value, int | float) and isinstance(other[name], int | float) and name != "time"
         else value == other[name]
         for name, value in one.items()
