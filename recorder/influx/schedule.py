@@ -5,17 +5,35 @@ never makes up for missed runs.
 """
 
 from collections.abc import Callable
+from datetime import datetime, timedelta
 from functools import partial
 from threading import Thread
 
 import structlog
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
+from apscheduler.triggers.base import BaseTrigger
 
 from recorder.influx.errors import InfluxError
 from recorder.influx.repair import Repair
 from recorder.influx.setup import SetUp
 
 _log = structlog.get_logger(__name__)
+
+
+class _Pause(BaseTrigger):  # type: ignore[misc]  # the library has no types
+    """A run each `seconds` from now on, whatever was missed.
+
+    The library's own interval lists each missed run: after a clock was set from 1970 to today, that holds
+    the event loop for minutes.
+    """
+
+    __slots__ = ("_length",)
+
+    def __init__(self, seconds: float) -> None:
+        self._length = timedelta(seconds=seconds)
+
+    def get_next_fire_time(self, previous_fire_time: datetime | None, now: datetime) -> datetime:  # noqa: ARG002  # the library's signature
+        return now + self._length
 
 
 def schedule_audit(scheduler: AsyncIOScheduler, setup: SetUp, audit_every_seconds: float) -> None:
@@ -26,7 +44,7 @@ def schedule_audit(scheduler: AsyncIOScheduler, setup: SetUp, audit_every_second
 def begin_anew(scheduler: AsyncIOScheduler) -> None:
     """Plan each job from now on: for when the wall clock, by which they are planned, has been set."""
     for job in scheduler.get_jobs():
-        job.reschedule("interval", seconds=job.trigger.interval.total_seconds())
+        job.reschedule(job.trigger)
 
 
 def _audit(setup: SetUp) -> None:
@@ -60,8 +78,7 @@ def _add(scheduler: AsyncIOScheduler, name: str, job: Callable[[], object], ever
     """Plan a job, late rather than not at all, and once however many times it was missed."""
     scheduler.add_job(
         job,
-        "interval",
-        seconds=every_seconds,
+        _Pause(every_seconds),
         id=name,
         coalesce=True,
         max_instances=1,

@@ -7,7 +7,18 @@ A stamp is the better time: it does not contain the network. It is kept as it is
 clocks agree within the tolerance, so that a stream and a replay of its copy give the same times.
 Beyond that, stamps are corrected by one offset, held until it is off by more than the tolerance.
 Text that comes late may only have waited in the network, so lateness of up to a minute counts as a
-wrong clock only when it lasts.
+wrong clock only when it lasts, or when the stamps went back.
+
+No point is later than its receipt by more than the tolerance. How far it may be off besides:
+
+- after a clock was set to a wrong time, by as long as the first line after that was on its way, until
+  a line proves it by more than the tolerance; nothing where lines of both clocks came in one chunk;
+- by up to a minute, for a minute, after a clock was set by less than that while nothing was sent or text
+  came late, or from a wrong time to one that is a minute or less behind;
+- by as long as it was held back, text that was held back for more than a minute: that cannot be told
+  from a clock that was set, so it has about the time of its receipt.
+
+Each change of the offset of a stream is counted in `clock_steps`.
 """
 
 from collections import Counter
@@ -34,6 +45,10 @@ class ControllerClock:
         self._offset_ns: int | None = None
         self._lagging_since_ns: int | None = None
         self._least_lag_ns = 0
+        # Of the line before: its stamp, its receipt, and how long it was on its way.
+        self._stamped_at_ns = 0
+        self._received_at_ns = 0
+        self._lag_ns = 0
 
     @property
     def offset_seconds(self) -> float:
@@ -44,16 +59,27 @@ class ControllerClock:
         """Give the time of a line, all in Unix ns: when it was stamped, and when it arrived."""
         seen_ns = received_at_ns - stamped_at_ns
         if self._offset_ns is None:
-            self._offset_ns = 0 if -self._tolerance_ns <= seen_ns <= self._longest_stall_ns else seen_ns
+            self._offset_ns = 0 if self._may_wait(seen_ns) else seen_ns
         lag_ns = seen_ns - self._offset_ns
-        if lag_ns < -self._tolerance_ns or lag_ns > self._longest_stall_ns:
-            # Text cannot arrive before it was written, nor wait for ever: a clock was set.
-            self._step(seen_ns)
+        if not self._may_wait(lag_ns):
+            # Text cannot arrive before it was written, nor wait for ever: a clock was set, most likely right.
+            self._step(0 if self._may_wait(seen_ns) else seen_ns - self._lag_at(received_at_ns))
+        elif stamped_at_ns < self._stamped_at_ns - self._tolerance_ns:
+            self._step(seen_ns - self._lag_at(received_at_ns))
         elif lag_ns > self._tolerance_ns:
             self._watch(lag_ns, received_at_ns)
         else:
             self._lagging_since_ns = None
+        self._stamped_at_ns, self._received_at_ns = stamped_at_ns, received_at_ns
+        self._lag_ns = seen_ns - self._offset_ns
         return stamped_at_ns + self._offset_ns
+
+    def _may_wait(self, lag_ns: int) -> bool:
+        return -self._tolerance_ns <= lag_ns <= self._longest_stall_ns
+
+    def _lag_at(self, received_at_ns: int) -> int:
+        """How long text was on its way that arrived now: what waits is let go at once, so less and less."""
+        return max(0, self._lag_ns - abs(received_at_ns - self._received_at_ns))
 
     def _watch(self, lag_ns: int, received_at_ns: int) -> None:
         """Tell a clock that was set from a network that stalls: only the first lags without a pause."""
