@@ -9,15 +9,16 @@ Takes chunks of text with the time of their receipt, gives points. Does no I/O, 
 from collections import Counter
 from typing import Final
 
-from recorder.modbus.exchange import Buses, Exchange
+from recorder.modbus.exchange import Bus, Buses, Exchange
 from recorder.points.clock import DEFAULT_TOLERANCE_SECONDS, ControllerClock
 from recorder.points.flow import FlowBalance
 from recorder.points.point import Point
 from recorder.points.scan import Scan, ScanAssembler
 from recorder.profiles.catalogue import Catalogue
 from recorder.profiles.model import Profile
-from recorder.profiles.readings import decode_readings
-from recorder.strace.syscalls import DEFAULT_MAX_LINE_BYTES, SyscallDecoder
+from recorder.profiles.readings import INVALID
+from recorder.strace.runs import Run, RunDecoder
+from recorder.strace.syscalls import DEFAULT_MAX_LINE_BYTES, Transfer
 
 # A larger jump of the device's poll counter is a restart, not samples that were lost.
 _MOST_LOST_SAMPLES: Final = 3600
@@ -47,7 +48,7 @@ class Pipeline:
         self._catalogue = catalogue
         self._site = site
         self._flow = flow
-        self._text = SyscallDecoder(self.counts, max_line_bytes)
+        self._text = RunDecoder(self.counts, max_line_bytes)
         self._buses = Buses(self.counts)
         self._scans: dict[str, ScanAssembler] = {}
         self._clock = ControllerClock(self.counts, clock_tolerance_seconds)
@@ -71,23 +72,17 @@ class Pipeline:
         """
         points: list[Point] = []
         at_ns: int | None = None
-        for process, descriptor, written, data, complete, stamped_at_ns in self._text.feed(chunk):
-            if descriptor < 0:
+        for item in self._text.feed_runs(chunk):
+            if item.descriptor < 0:
                 self._buses.lose()
                 continue
-            bus = self._buses.bus(process, descriptor)
-            if written:
-                bus.wrote(data, complete=complete)
-                continue
-            at_ns = received_at_ns
-            if stamped_at_ns is not None:
-                at_ns = (
-                    stamped_at_ns
-                    if received_at_ns is None
-                    else self._clock.correct(stamped_at_ns, received_at_ns)
-                )
-            for exchange in bus.read(data, complete=complete, captured_at_ns=at_ns):
-                self._exchange(exchange, points)
+            bus = self._buses.bus(item.process, item.descriptor)
+            if isinstance(item, Run):
+                at_ns = self._run(bus, item, received_at_ns, points)
+            elif item.written:
+                bus.wrote(item.data, complete=item.complete)
+            else:
+                at_ns = self._read(bus, item, received_at_ns, points)
         if received_at_ns is not None and at_ns is not None:
             self._lag_ns = received_at_ns - at_ns
         return points
@@ -111,23 +106,56 @@ class Pipeline:
             self._publish(assembler.finish(), points)
         return points
 
+    def _read(self, bus: Bus, read: Transfer, received_at_ns: int | None, points: list[Point]) -> int | None:
+        """Take one read, and give its time."""
+        at_ns = self._time(read.stamped_at_ns, received_at_ns)
+        for exchange in bus.read(read.data, complete=read.complete, captured_at_ns=at_ns):
+            self._exchange(exchange, points)
+        return at_ns
+
+    def _run(self, bus: Bus, run: Run, received_at_ns: int | None, points: list[Point]) -> int | None:
+        """Take reads at once where that gives the same as one by one, and give the time of the last."""
+        at_ns: int | None = None
+        if not bus.can_read_at_once(run.data):
+            for read in run.transfers():
+                at_ns = self._read(bus, read, received_at_ns, points)
+            return at_ns
+        if received_at_ns is None:
+            at_ns = run.stamped_at_ns
+        else:
+            # The clock learns from every stamp.
+            for stamped_at_ns in run.stamps_ns():
+                at_ns = self._time(stamped_at_ns, received_at_ns)
+        for exchange in bus.read(run.data, complete=True, captured_at_ns=at_ns):
+            self._exchange(exchange, points)
+        return at_ns
+
+    def _time(self, stamped_at_ns: int | None, received_at_ns: int | None) -> int | None:
+        """Give the time of a line: its stamp, corrected, or else its receipt."""
+        if stamped_at_ns is None or received_at_ns is None:
+            return received_at_ns if stamped_at_ns is None else stamped_at_ns
+        return self._clock.correct(stamped_at_ns, received_at_ns)
+
     def _exchange(self, exchange: Exchange, points: list[Point]) -> None:
-        profile = self._catalogue.find(
-            exchange.unit, exchange.function, exchange.address, len(exchange.register_bytes) // 2
-        )
-        if profile is None:
+        unit, function, address, register_bytes, captured_at_ns = exchange
+        planned = self._catalogue.plan(unit, function, address, len(register_bytes) // 2)
+        if planned is None:
             self.counts["unknown_registers"] += 1
             return
-        readings = decode_readings(profile, exchange.address, exchange.register_bytes)
-        if not readings.valid:
+        profile, plan = planned
+        values, implausible, unavailable, valid = plan.read(register_bytes) if plan else INVALID
+        if not valid:
             self.counts["invalid_samples"] += 1
             return
-        self.counts["implausible_values"] += readings.implausible
-        self.counts["unavailable_values"] += readings.unavailable
+        if implausible or unavailable:
+            self.counts["implausible_values"] += implausible
+            self.counts["unavailable_values"] += unavailable
         assembler = self._scans.get(profile.device)
         if assembler is None:
             assembler = self._scans[profile.device] = ScanAssembler(profile)
-        self._publish(assembler.feed(readings.values, exchange.captured_at_ns), points)
+        scans = assembler.feed(values, captured_at_ns)
+        if scans:
+            self._publish(scans, points)
 
     def _publish(self, scans: list[Scan], points: list[Point]) -> None:
         for profile, values, captured_at_ns in scans:

@@ -11,6 +11,7 @@ step. A bus that polls one address, as the PCS's does, is never in that doubt.
 """
 
 from collections import Counter
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from recorder.modbus.frames import (
@@ -45,7 +46,7 @@ class Exchange(NamedTuple):
 
 
 class _Request:
-    """A request that waits for its answer."""
+    """A request that waits for its answer; it never changes, as buses share it."""
 
     def __init__(self, frame: bytes) -> None:
         self.unit = frame[0]
@@ -57,6 +58,7 @@ class _Request:
             self.answer_start = bytes((self.unit, self.function, (self.answer_length - 5) & 0xFF))
         else:
             self.answer_start = frame[:2]
+        self.most_bytes_at_once = min(self.answer_length or 0, _MAX_PENDING_BYTES)
         self.refusal_start = bytes((self.unit, self.function | EXCEPTION_FLAG))
 
     def looks_like(self, other: "_Request") -> bool:
@@ -82,7 +84,14 @@ class Bus:
     def wrote(self, data: bytes, *, complete: bool) -> None:
         """Take bytes that the master wrote; `complete` is False where the tap cut them."""
         # Whatever a master writes, it no longer waits for the answer to its last request.
-        self._give_up_pending()
+        if self._pending is not None or self._read:
+            self._give_up_pending()
+        if complete and not self._written and len(data) <= MAX_FRAME_BYTES:
+            request = _sole_request(data)
+            if request is not None:
+                self._counts["requests"] += 1
+                self._pending = request
+                return
         self._written += data
         while self._written:
             start, length = _find_request(self._written)
@@ -97,6 +106,20 @@ class Bus:
             self._counts["stray_bytes"] += drop
             self._written = self._written[drop:]
 
+    def can_read_at_once(self, data: bytes) -> bool:
+        """Tell whether `data`, read by several calls, may be given to `read` as one.
+
+        So it is where nothing can be found before its last byte: no more than the answer that the
+        master waits for, and nothing in it that begins like a refusal.
+        """
+        pending = self._pending
+        received = self._read + data
+        return (
+            pending is not None
+            and len(received) <= pending.most_bytes_at_once
+            and pending.refusal_start not in received
+        )
+
     def read(self, data: bytes, *, complete: bool, captured_at_ns: int | None) -> list[Exchange]:
         """Take bytes that the master read, and give the exchanges that are now certain."""
         if self._pending is None:
@@ -108,7 +131,8 @@ class Bus:
             self._read = b""
             return []
         exchanges = self._match(self._pending, captured_at_ns)
-        self._bound_read()
+        if len(self._read) > _MAX_PENDING_BYTES:
+            self._bound_read()
         return exchanges
 
     def finish(self) -> None:
@@ -159,8 +183,10 @@ class Bus:
         start = received.find(pending.answer_start)
         while start >= 0:
             length = pending.answer_length or len(received) - start
+            if start + length > len(received):
+                break
             frame = received[start : start + length]
-            if len(frame) == length and has_valid_crc(frame):
+            if has_valid_crc(frame):
                 return self._answered(pending, frame, start, captured_at_ns)
             start = received.find(pending.answer_start, start + 1)
         start = received.find(pending.refusal_start)
@@ -193,7 +219,8 @@ class Bus:
 
     def _close(self, start: int, length: int) -> None:
         self._pending = None
-        self._count_stray(start)
+        if start:
+            self._count_stray(start)
         self._read = self._read[start + length :]
 
     def _doubt(self, request: _Request) -> None:
@@ -247,6 +274,13 @@ class Buses:
         """Count what the end of the stream leaves open on every bus, and forget them."""
         self.lose()
         self._buses.clear()
+
+
+@lru_cache(maxsize=1024)
+def _sole_request(written: bytes) -> _Request | None:
+    """Give the request that `written` is, or None where it is not just one."""
+    start, length = _find_request(written)
+    return _Request(written) if start == 0 and length == len(written) > 0 else None
 
 
 def _find_request(written: bytes) -> tuple[int, int]:

@@ -43,14 +43,22 @@ def to_line(point: Point) -> bytes:
     Raises:
         ValueError: The point has no time, no finite field, or an empty name.
     """
-    if point.time_ns is None:
-        raise ValueError(f"a point of {point.measurement!r} has no time")
-    fields = ",".join(
-        [f"{_field_key(name)}={float(value)!r}" for name, value in point.fields.items() if isfinite(value)]
-    )
+    measurement, tags, fields, time_ns = point
+    if time_ns is None:
+        raise ValueError(f"a point of {measurement!r} has no time")
+    if not all(map(isfinite, fields.values())):
+        fields = {name: value for name, value in fields.items() if isfinite(value)}
     if not fields:
-        raise ValueError(f"a point of {point.measurement!r} has no finite field")
-    return f"{_series(point.measurement, point.tags)} {fields} {point.time_ns}".encode()
+        raise ValueError(f"a point of {measurement!r} has no finite field")
+    return (_template(measurement, tags, tuple(fields)) % (*map(float, fields.values()), time_ns)).encode()
+
+
+@lru_cache(maxsize=16384)
+def _template(measurement: str, tags: tuple[tuple[str, str], ...], names: tuple[str, ...]) -> str:
+    """The line of points that differ in values and time only, for the `%` operator."""
+    series = _series(measurement, tags).replace("%", "%%")
+    keys = [_field_key(name).replace("%", "%%") for name in names]
+    return f"{series} {','.join([f'{key}=%r' for key in keys])} %d"
 
 
 @lru_cache(maxsize=16384)

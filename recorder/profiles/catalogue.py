@@ -10,6 +10,7 @@ from itertools import combinations
 from typing import NamedTuple
 
 from recorder.profiles.model import Profile
+from recorder.profiles.readings import AnswerPlan, plan_answer
 
 
 class Overlap(NamedTuple):
@@ -24,12 +25,15 @@ class Catalogue:
     """The devices that can be told apart by unit, function and address.
 
     `find(unit, function, address, count)` gives the first profile that has a register wholly
-    inside the `count` registers from `address`, or None. It remembers the latest 1,024 shapes.
+    inside the `count` registers from `address`, or None. `plan` gives that profile with the plan of
+    such an answer, which is None where no answer of this shape is valid. Both remember the latest
+    1,024 shapes.
     """
 
     def __init__(self, profiles: Sequence[Profile]) -> None:
         self.profiles = tuple(profiles)
         self.find = lru_cache(maxsize=1024)(self._find)
+        self.plan = lru_cache(maxsize=1024)(self._plan)
 
     def _find(self, unit: int, function: int, address: int, count: int) -> Profile | None:
         for profile in self.profiles:
@@ -39,6 +43,12 @@ class Catalogue:
             ):
                 return profile
         return None
+
+    def _plan(
+        self, unit: int, function: int, address: int, count: int
+    ) -> tuple[Profile, AnswerPlan | None] | None:
+        profile = self._find(unit, function, address, count)
+        return None if profile is None else (profile, plan_answer(profile, address, count))
 
 
 def find_overlaps(profiles: Sequence[Profile]) -> list[Overlap]:

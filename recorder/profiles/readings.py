@@ -9,7 +9,7 @@ import math
 import struct
 from fractions import Fraction
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from recorder.profiles.model import Profile, Register, RegisterType
 
@@ -32,6 +32,9 @@ class Readings(NamedTuple):
     valid: bool = True
 
 
+INVALID: Final = Readings({}, valid=False)
+
+
 class _Step(NamedTuple):
     """How one field comes from its raw value: `(raw + offset) * numerator / denominator`."""
 
@@ -45,8 +48,8 @@ class _Step(NamedTuple):
     high: float
 
 
-class _Plan(NamedTuple):
-    """How all fields come from one shape of answer."""
+class AnswerPlan(NamedTuple):
+    """How all fields come from one shape of answer; see `plan_answer`."""
 
     unpack: struct.Struct
     steps: tuple[_Step, ...]
@@ -56,6 +59,33 @@ class _Plan(NamedTuple):
     valid_absent: int | None
     valid_above: int
 
+    def read(self, register_bytes: bytes) -> Readings:
+        """Decode an answer of the planned shape, as `decode_readings` does."""
+        unpack, steps, floats, sums, valid_slot, _, _ = self
+        raws = unpack.unpack_from(register_bytes)
+        if floats:
+            raws = tuple(map(_exact, raws))
+        if valid_slot is not None and not _is_valid(self, raws[valid_slot]):
+            return INVALID
+        values: dict[str, float] = {}
+        implausible = unavailable = 0
+        for name, slot, absent, offset, numerator, denominator, low, high in steps:
+            raw = raws[slot]
+            if raw == absent:
+                unavailable += 1
+                continue
+            value = (raw + offset) * numerator / denominator  # exact up to the one division
+            if low <= value <= high:
+                values[name] = value
+            else:
+                implausible += 1
+        if floats:
+            values = {name: float(value) for name, value in values.items()}
+        for name, parts in sums:
+            if values.keys() >= parts:
+                values[name] = math.fsum([values[part] for part in parts])
+        return Readings(values, implausible, unavailable)
+
 
 def decode_readings(profile: Profile, address: int, register_bytes: bytes) -> Readings:
     """Decode every field whose registers lie wholly inside the answer.
@@ -64,37 +94,13 @@ def decode_readings(profile: Profile, address: int, register_bytes: bytes) -> Re
     largest signed value, all ones in an unsigned one (ABB B21/B23/B24 manual), and NaN or infinity
     in f32. An odd last byte is not looked at.
     """
-    plan = _plan(profile, address, len(register_bytes) // 2)
-    if plan is None:
-        return Readings({}, valid=False)
-    raws = plan.unpack.unpack_from(register_bytes)
-    if plan.floats:
-        raws = tuple(map(_exact, raws))
-    if plan.valid_slot is not None and not _is_valid(plan, raws[plan.valid_slot]):
-        return Readings({}, valid=False)
-    values: dict[str, float] = {}
-    implausible = unavailable = 0
-    for name, slot, absent, offset, numerator, denominator, low, high in plan.steps:
-        raw = raws[slot]
-        if raw == absent:
-            unavailable += 1
-            continue
-        value = (raw + offset) * numerator / denominator  # exact up to the one division
-        if low <= value <= high:
-            values[name] = value
-        else:
-            implausible += 1
-    if plan.floats:
-        values = {name: float(value) for name, value in values.items()}
-    for name, parts in plan.sums:
-        if values.keys() >= parts:
-            values[name] = math.fsum([values[part] for part in parts])
-    return Readings(values, implausible, unavailable)
+    plan = plan_answer(profile, address, len(register_bytes) // 2)
+    return INVALID if plan is None else plan.read(register_bytes)
 
 
 @lru_cache(maxsize=1024)
-def _plan(profile: Profile, address: int, count: int) -> _Plan | None:
-    """The plan for answers of `count` registers from `address`; None where the rule's register is missing."""
+def plan_answer(profile: Profile, address: int, count: int) -> AnswerPlan | None:
+    """Plan answers of `count` registers from `address`; None where the rule's register is missing."""
     rule = profile.validity
     inside = [register for register in profile.registers if _holds(address, count, register)]
     witnesses = [Register(rule.address, "", rule.type)] if rule else []
@@ -107,7 +113,7 @@ def _plan(profile: Profile, address: int, count: int) -> _Plan | None:
         layout += f"{2 * (start - position)}x{_CODES[kind]}"
         position = start + words
     names = {register.name for register in inside}
-    return _Plan(
+    return AnswerPlan(
         unpack=struct.Struct(layout),
         steps=tuple(_step(register, slots) for register in inside),
         floats=any(kind == "f32" for _, kind, _ in shapes),
@@ -122,7 +128,7 @@ def _plan(profile: Profile, address: int, count: int) -> _Plan | None:
     )
 
 
-def _is_valid(plan: _Plan, witness: int | Fraction | None) -> bool:
+def _is_valid(plan: AnswerPlan, witness: int | Fraction | None) -> bool:
     return witness is not None and witness != plan.valid_absent and witness > plan.valid_above
 
 

@@ -16,6 +16,7 @@ nothing of Modbus. The grammar is what strace 4.x to 6.x print for
 import re
 from binascii import unhexlify
 from collections import Counter
+from collections.abc import Callable
 from typing import Final, NamedTuple
 
 DEFAULT_MAX_LINE_BYTES: Final = 65536
@@ -39,6 +40,8 @@ class Transfer(NamedTuple):
     complete: bool
     stamped_at_ns: int | None
 
+
+Give = Callable[[Transfer], object]
 
 # Stands for a line that could not be read: it may have been any transfer of any process.
 UNREADABLE: Final = Transfer(0, -1, written=False, data=b"", complete=False, stamped_at_ns=None)
@@ -127,22 +130,11 @@ class SyscallDecoder:
 
     def feed(self, chunk: bytes) -> list[Transfer]:
         """Take the next bytes of the stream, and give the transfers that they complete."""
-        lines = (self._tail + chunk).split(b"\n")
-        self._tail = lines.pop()
-        if self._skipping_line and lines:
-            del lines[0]
-            self._skipping_line = False
-        self._counts["lines"] += len(lines)
         transfers: list[Transfer] = []
-        for line in lines:
-            self._line(line, transfers)
-        if len(self._tail) > self._max_line_bytes and not self._skipping_line:
-            self._counts["lines"] += 1
-            self._counts["overlong_lines"] += 1
-            self._skipping_line = True
+        for line in self._whole_lines(chunk).split(b"\n")[:-1]:
+            self._line(line, transfers.append)
+        if self._drop_overlong_tail():
             transfers.append(UNREADABLE)
-        if self._skipping_line:
-            self._tail = b""
         return transfers
 
     def finish(self) -> None:
@@ -153,22 +145,49 @@ class SyscallDecoder:
         self._skipping_line = False
         self._begun.clear()
 
-    def _line(self, line: bytes, transfers: list[Transfer]) -> None:
+    def _whole_lines(self, chunk: bytes) -> bytes:
+        """Give the text up to its last line end, keep the rest, and count lines."""
+        ended, newline, rest = chunk.rpartition(b"\n")
+        if not newline:
+            self._tail += rest
+            return b""
+        text = self._tail + ended + newline
+        self._tail = rest
+        if self._skipping_line:
+            text = text.partition(b"\n")[2]
+            self._skipping_line = False
+        self._counts["lines"] += text.count(b"\n")
+        return text
+
+    def _drop_overlong_tail(self) -> bool:
+        """Drop a line without an end once it is too long; tell when that begins."""
+        begins = len(self._tail) > self._max_line_bytes and not self._skipping_line
+        if begins:
+            self._counts["lines"] += 1
+            self._counts["overlong_lines"] += 1
+            self._skipping_line = True
+        if self._skipping_line:
+            self._tail = b""
+        return begins
+
+    def _line(self, line: bytes, give: Give) -> None:
         if len(line) > self._max_line_bytes:
             self._counts["overlong_lines"] += 1
-            transfers.append(UNREADABLE)
+            give(UNREADABLE)
+        elif b"(" not in line and b" resumed>" not in line:
+            self._without_call(line, give)
         elif (match := _CALL.match(line)) is not None:
-            self._forget_begun(_process_of(match), transfers)
-            self._transfer(match, match["name"], int(match["descriptor"]), _string_of(match), transfers)
-        elif (match := _RESUMED.match(line)) is not None:
-            self._resumed(match, transfers)
-        elif (match := _BEGUN.match(line)) is not None:
-            self._begin(match, transfers)
-        elif line.strip():
-            self._other(line, transfers)
+            self._forget_begun(_process_of(match), give)
+            self._transfer(match, match["name"], int(match["descriptor"]), _string_of(match), give)
+        elif b" resumed>" in line and (match := _RESUMED.match(line)) is not None:
+            self._resumed(match, give)
+        elif b"<unfinished" in line and (match := _BEGUN.match(line)) is not None:
+            self._begin(match, give)
+        else:
+            self._other(line, give)
 
     def _transfer(
-        self, match: re.Match[bytes], name: bytes, descriptor: int, data: bytes, transfers: list[Transfer]
+        self, match: re.Match[bytes], name: bytes, descriptor: int, data: bytes, give: Give
     ) -> None:
         result = match["result"]
         moved = 0 if result == b"?" else int(result)
@@ -179,40 +198,42 @@ class SyscallDecoder:
         if not complete:
             self._counts["cut_strings"] += 1
         written = name == b"write"
-        transfers.append(
-            Transfer(_process_of(match), descriptor, written, data[:moved], complete, _stamp_of(match))
-        )
+        give(Transfer(_process_of(match), descriptor, written, data[:moved], complete, _stamp_of(match)))
 
-    def _begin(self, match: re.Match[bytes], transfers: list[Transfer]) -> None:
+    def _begin(self, match: re.Match[bytes], give: Give) -> None:
         process = _process_of(match)
-        self._forget_begun(process, transfers)
+        self._forget_begun(process, give)
         if len(self._begun) >= MAX_BEGUN_CALLS:
-            self._forget_begun(next(iter(self._begun)), transfers)
+            self._forget_begun(next(iter(self._begun)), give)
         self._begun[process] = (match["name"], int(match["descriptor"]), _string_of(match))
 
-    def _resumed(self, match: re.Match[bytes], transfers: list[Transfer]) -> None:
+    def _resumed(self, match: re.Match[bytes], give: Give) -> None:
         name, descriptor, written = self._begun.pop(_process_of(match), (b"", 0, b""))
         if name == match["name"]:
-            self._transfer(match, name, descriptor, written or _string_of(match), transfers)
+            self._transfer(match, name, descriptor, written or _string_of(match), give)
         else:
             self._counts["unmatched_halves"] += 1
-            transfers.append(UNREADABLE)
+            give(UNREADABLE)
 
-    def _forget_begun(self, process: int, transfers: list[Transfer]) -> None:
+    def _forget_begun(self, process: int, give: Give) -> None:
         """Give up a call that its process began, if any: a process has no two calls at once."""
         if self._begun and self._begun.pop(process, None) is not None:
             self._counts["unmatched_halves"] += 1
-            transfers.append(UNREADABLE)
+            give(UNREADABLE)
 
-    def _other(self, line: bytes, transfers: list[Transfer]) -> None:
-        failed = _FAILED.match(line.rstrip())
+    def _other(self, line: bytes, give: Give) -> None:
+        failed = _FAILED.match(line.rstrip()) if b"= -1" in line or b"= ?" in line else None
         if failed is not None:
             self._begun.pop(_process_of(failed), None)
             self._counts["failed_calls"] += 1
-        elif _NOTICE.match(line) is not None:
-            self._counts["notices"] += 1
-        elif _OTHER_CALL.match(line) is not None:
+        elif _OTHER_CALL.match(line) is not None and _NOTICE.match(line) is None:
             self._counts["other_calls"] += 1
         else:
+            self._without_call(line, give)
+
+    def _without_call(self, line: bytes, give: Give) -> None:
+        if _NOTICE.match(line) is not None:
+            self._counts["notices"] += 1
+        elif line.strip():
             self._counts["unrecognised_lines"] += 1
-            transfers.append(UNREADABLE)
+            give(UNREADABLE)

@@ -67,6 +67,13 @@ def test_request_in_two_writes() -> None:
     assert exchanges == [(0x9C72, PCS_REGISTERS)]
 
 
+def test_two_requests_in_one_write_are_two() -> None:
+    """The answer that follows is that of the second, and the first has none."""
+    exchanges, counts = listen(("w", L1 + FREQUENCY), ("r", HERTZ))
+    assert exchanges == [(0x5B2C, b"\x13\x88")]
+    assert counts == Counter(requests=2, unanswered=1, frames=1)
+
+
 def test_stale_bytes_before_the_answer_are_passed_over() -> None:
     """Where bytes of an older answer come first, the right frame is found behind them."""
     exchanges, counts = listen(("w", PCS), ("r", b"\x00\x01\x03\x00"), ("r", PCS_ANSWER))
@@ -268,3 +275,55 @@ def test_only_true_values_come_out(dialogue: list[tuple[bytes, str]], data: st.D
             answer[data.draw(st.integers(0, len(answer) - 1))] ^= data.draw(st.integers(1, 255))
         for exchange in bus.read(bytes(answer), complete=True, captured_at_ns=None):
             assert exchange.register_bytes[:2] == exchange.address.to_bytes(2)
+
+
+# Bytes that look like the beginning of an answer, a whole one, a refusal, or nothing.
+PIECES = st.sampled_from(
+    [
+        *(PCS_ANSWER[:3], PCS_ANSWER[3:90], PCS_ANSWER[90:], PCS_ANSWER),
+        *(voltage(1), voltage(2)[:4], voltage(2)[4:], exception_response(1, 3, 2)),
+        *(b"\x01\x83", b"\x01\x03", b"\x04", b"\x00" * 60, b"\x07"),
+    ]
+)
+REQUESTS = st.sampled_from([PCS, L1, L2, FREQUENCY, with_crc(b"\x01\x41\x07"), read_request(1, 3, 0, 60_000)])
+
+
+@given(
+    st.lists(
+        st.tuples(st.booleans(), REQUESTS, st.lists(PIECES | st.binary(max_size=9), min_size=1)), max_size=6
+    )
+)
+def test_reads_taken_at_once_are_as_if_one_by_one(dialogue: list[tuple[bool, bytes, list[bytes]]]) -> None:
+    """Where a bus says that it takes reads at once, exchanges, times and counts are the same."""
+    one: Counter[str] = Counter()
+    other: Counter[str] = Counter()
+    singly, at_once = Bus(one), Bus(other)
+    expected: list[Exchange] = []
+    found: list[Exchange] = []
+    for asked, request, pieces in dialogue:
+        if asked:
+            singly.wrote(request, complete=True)
+            at_once.wrote(request, complete=True)
+        for at_ns, piece in enumerate(pieces):
+            expected += singly.read(piece, complete=True, captured_at_ns=at_ns)
+        joined = [b"".join(pieces)] if at_once.can_read_at_once(b"".join(pieces)) else pieces
+        for at_ns, piece in enumerate(joined, len(pieces) - len(joined)):
+            found += at_once.read(piece, complete=True, captured_at_ns=at_ns)
+    singly.finish()
+    at_once.finish()
+    assert (found, +other) == (expected, +one)
+
+
+def test_pieces_of_one_answer_can_be_read_at_once() -> None:
+    """All or a part of the answer that a master waits for, and nothing else."""
+    bus = Bus(Counter())
+    assert not bus.can_read_at_once(PCS_ANSWER)
+    bus.wrote(PCS, complete=True)
+    assert bus.can_read_at_once(PCS_ANSWER)
+    assert bus.can_read_at_once(PCS_ANSWER[:20])
+    assert not bus.can_read_at_once(PCS_ANSWER + b"\x00")
+    assert not bus.can_read_at_once(exception_response(1, 3, 2))
+    bus.read(PCS_ANSWER[:20], complete=True, captured_at_ns=None)
+    assert not bus.can_read_at_once(PCS_ANSWER)
+    bus.wrote(read_request(1, 3, 0, 60_000), complete=True)
+    assert not bus.can_read_at_once(bytes(600))

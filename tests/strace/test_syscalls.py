@@ -229,15 +229,16 @@ def test_text_that_looks_like_strace_never_raises(text: bytes) -> None:
     "shape",
     [b"[pid 1]" + b" " * 60_000, b"1" + b" " * 60_000, b'read(4, "' + b"\\x00" * 15_000, b"(" * 60_000,
      b'read(4, "' + b"a" * 60_000, b'read(4, "\\x00", 1)' + b" " * 60_000, b"read(" + b") = " * 15_000,
-     b"read(4" + b"<" * 60_000, b"[pid 1" + b"<" * 60_000, b"1.5" * 20_000],
+     b"read(4" + b"<" * 60_000, b"[pid 1" + b"<" * 60_000, b"1.5" * 20_000,
+     b'read(4, "' + b"\\x00" * 1_000 + b"\\1" * 900, b'read(4, "\\1" ' * 5_000],
 )  # fmt: skip
 def test_no_line_makes_a_pattern_backtrack(shape: bytes) -> None:
     """A long odd line costs about as much as a long plain one: far from the seconds of backtracking."""
     code = (
         "import sys,resource\nfrom collections import Counter\n"
-        "from recorder.strace.syscalls import SyscallDecoder\n"
+        "from recorder.strace.runs import RunDecoder\n"
         "resource.setrlimit(resource.RLIMIT_CPU,(5,5))\n"
-        "SyscallDecoder(Counter()).feed(sys.stdin.buffer.read()*20)\n"
+        "RunDecoder(Counter()).feed_runs(sys.stdin.buffer.read()*20)\n"
     )
     subprocess.run([sys.executable, "-c", code], input=shape + b"\n", check=True, cwd=Path.cwd())
 
