@@ -6,6 +6,8 @@ Takes profiles, gives InfluxQL: ten-sample means, minute rollups, energies. Neve
     pcs ───────► pcs_1m                 mean, min, max, last of each minute
     flow ──────► flow_1m ──┬──────────► energy_15m ──► energy_1h
     powermeter ► powermeter_1m (counter) ──┘      └──► energy_1d
+    *_1m ──────► *_1h                   mean, min, max, last of each local hour
+    recorder ──► recorder_1h            highest ages and queues, last counts
 
 Each query is run once more over what it has already computed (`FOR`), so that late points count; what
 is later still is the business of a backfill. All results keep the tags of their source: what a counter
@@ -13,12 +15,14 @@ knows and what power integrates to are different series of one measurement, told
 a reader sums over the series of a site.
 """
 
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Collection, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from recorder.counts import MEANINGS
 from recorder.influx.influxql import duration, identifier, instant, text
 from recorder.points.flow import FLOW_FIELDS
+from recorder.points.health import MEASUREMENT as HEALTH
 from recorder.profiles.model import DerivedField, Profile, Register
 
 SAMPLES_OF_AVERAGE = 10
@@ -27,6 +31,9 @@ _SAMPLE_BUCKET = timedelta(milliseconds=100)
 _MINUTE = timedelta(minutes=1)
 _FLOWS_WITH_EXTREMES = FLOW_FIELDS[:6]
 _WATT_MINUTES_PER_KWH = 60_000
+# Of the recorder's own figures: what is bad when it is high, and what only grows.
+_HEALTH_LEVELS = ("sample_age", "connections", "queue_points", "queue_bytes", "queue_age", "late_seconds")
+_HEALTH_COUNTERS = ("dropped", "damaged", "rejected", "written", "retries", "dead_letters", "backfills")
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +128,9 @@ def statements(
         *(table.average(measurement, tuple(known)) for measurement, known in fields.items()),
         *(table.minutes(measurement, _rollups(known.values())) for measurement, known in fields.items()),
         table.minutes("flow", _flow_rollups()),
+        *(table.hours(name, _of_minutes(known.values())) for name, known in fields.items()),
+        table.hours("flow", _flow_of_minutes()),
+        table.health_hours(),
         table.energy_of_flows(with_counter),
         *(table.energy_of_counters(measurement, flows) for measurement, flows in counters.items()),
         table.energy_sums("energy_1h", timedelta(hours=1), timedelta(days=1), with_counter),
@@ -128,27 +138,49 @@ def statements(
     )
 
 
-def _rollups(fields: Iterable[Register | DerivedField]) -> str:
+def _rollups(fields: Collection[Register | DerivedField]) -> str:
     """Gauges are averaged; counters and states keep the last value of the minute."""
+    taken = {each.name for each in fields}
     terms = []
     for each in fields:
         terms.append(_term("mean" if each.kind == "gauge" else "last", each.name, each.name))
         if each.extremes:
-            terms += _extremes(each.name)
+            terms += [_term(of, each.name, result) for of, result in _extremes(each.name, taken)]
+    return ", ".join(terms)
+
+
+def _of_minutes(fields: Collection[Register | DerivedField]) -> str:
+    """The same of the minutes: the least of the least, the greatest of the greatest."""
+    taken = {each.name for each in fields}
+    terms = []
+    for each in fields:
+        terms.append(_term("mean" if each.kind == "gauge" else "last", each.name, each.name))
+        if each.extremes:
+            terms += [_term(of, result, result) for of, result in _extremes(each.name, taken)]
     return ", ".join(terms)
 
 
 def _flow_rollups() -> str:
-    terms = []
-    for name in FLOW_FIELDS:
-        terms.append(_term("mean", name, name))
-        if name in _FLOWS_WITH_EXTREMES:
-            terms += _extremes(name)
+    terms = [_term("mean", name, name) for name in FLOW_FIELDS]
+    for name in _FLOWS_WITH_EXTREMES:
+        terms += [_term(of, name, result) for of, result in _extremes(name)]
     return ", ".join(terms)
 
 
-def _extremes(name: str) -> list[str]:
-    return [_term("min", name, f"{name}_min"), _term("max", name, f"{name}_max")]
+def _flow_of_minutes() -> str:
+    """Means of minutes, and `coverage`: how much of the hour has minutes, 0 to 1."""
+    terms = [_term("mean", name, name) for name in FLOW_FIELDS]
+    for name in _FLOWS_WITH_EXTREMES:
+        terms += [_term(of, result, result) for of, result in _extremes(name)]
+    return ", ".join((*terms, f'count({identifier(FLOW_FIELDS[0])}) / 60 AS "coverage"'))
+
+
+def _extremes(name: str, taken: Container[str] = ()) -> list[tuple[str, str]]:
+    """The functions, and where each result goes: to `_maximum` where a device has a value named `_max`."""
+    return [
+        (short, f"{name}_{long}" if f"{name}_{short}" in taken else f"{name}_{short}")
+        for short, long in (("min", "minimum"), ("max", "maximum"))
+    ]
 
 
 def _term(function: str, field_name: str, result: str) -> str:
@@ -209,6 +241,18 @@ class _Table:
             chunk=timedelta(hours=6),
         )
 
+    def hours(self, measurement: str, select: str) -> ContinuousQuery:
+        """One point a local hour, from minutes, so that a year is read as fast as a week."""
+        return self._hours(
+            measurement, select, self.policies.rollups, f"{measurement}_1m", timedelta(days=31)
+        )
+
+    def health_hours(self) -> ContinuousQuery:
+        """The recorder's own figures of each local hour."""
+        terms = [_term("max", name, name) for name in _HEALTH_LEVELS]
+        terms += [_term("last", name, name) for name in (*MEANINGS, *_HEALTH_COUNTERS)]
+        return self._hours(HEALTH, ", ".join(terms), self.policies.raw, HEALTH, timedelta(days=1))
+
     def energy_of_flows(self, with_counter: Container[str]) -> ContinuousQuery:
         """Energy in kWh from the means of minutes: a gap is bridged by no more than the minutes it cuts."""
         terms = [
@@ -249,6 +293,24 @@ class _Table:
             every=timedelta(minutes=5),
             resampled=resampled,
             chunk=timedelta(days=366),
+            timezone=self.timezone,
+        )
+
+    def _hours(
+        self, measurement: str, select: str, source_policy: str, source: str, chunk: timedelta
+    ) -> ContinuousQuery:
+        return ContinuousQuery(
+            name=f"{measurement}_1h",
+            database=self.database,
+            select=select,
+            source_policy=source_policy,
+            source=source,
+            policy=self.policies.rollups,
+            target=f"{measurement}_1h",
+            bucket=timedelta(hours=1),
+            every=timedelta(minutes=5),
+            resampled=timedelta(hours=2),
+            chunk=chunk,
             timezone=self.timezone,
         )
 

@@ -1,39 +1,37 @@
-"""What Grafana does with a query before it sends it, and with a rule when it has the answer.
+"""What Grafana does with a query before it sends it, and with rows before it plots them.
 
-Takes queries of the dashboard and a range, gives InfluxQL. Source: pkg/tsdb/influxdb/models/query.go for
-macros, public/app/plugins/datasource/influxdb for variables (a value inside a regular expression is escaped).
+Takes queries and panels of the dashboards, a range and chosen variables, gives InfluxQL and what is shown.
+Shares no code with the dashboards. Sources, in Grafana's repository:
+
+- macros: pkg/tsdb/influxdb/models/query.go
+- variables: public/app/plugins/datasource/influxdb/datasource.ts (`interpolateQueryExpr`), format registry
+- the interval: packages/grafana-data/src/datetime/rangeutil.ts (`calculateInterval`, `roundInterval`)
+- transformations: packages/grafana-data/src/transformations and public/app/features/transformers
 """
 
 import re
-from collections.abc import Mapping
-from datetime import datetime, timedelta
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
+from zoneinfo import ZoneInfo
 
-import yaml
+Row = dict[str, Any]
 
-_ESCAPED_BY_GRAFANA = re.compile(r"[\\^$*+?.()|\[\]{}/]")
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
-_ROUND_SECONDS = (
-    1,
-    2,
-    5,
-    10,
-    15,
-    20,
-    30,
-    60,
-    120,
-    300,
-    600,
-    900,
-    1200,
-    1800,
-    3600,
-    7200,
-    10_800,
-    21_600,
-    43_200,
-)
+PIXELS = 1000
+_ESCAPED = re.compile(r"[\\^$*+?.()|\[\]{}/]")
+_NUMBER = re.compile(r"\s*[-+]?(\d|\.\d)")
+_UNIT_MS = {"s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "y": 365 * 86_400_000}
+# Below the first, an interval is rounded to the second, ms.
+_ROUNDED = (
+    (1500, 1000), (3500, 2000), (7500, 5000), (12_500, 10_000), (17_500, 15_000), (25_000, 20_000),
+    (45_000, 30_000), (90_000, 60_000), (210_000, 120_000), (450_000, 300_000), (750_000, 600_000),
+    (1_050_000, 900_000), (1_500_000, 1_200_000), (2_700_000, 1_800_000), (5_400_000, 3_600_000),
+    (9_000_000, 7_200_000), (16_200_000, 10_800_000), (32_400_000, 21_600_000), (86_400_000, 43_200_000),
+    (604_800_000, 86_400_000), (1_814_400_000, 604_800_000), (3_628_800_000, 2_592_000_000),
+)  # fmt: skip
+_SOURCE_INTERVAL_MS = 1000
+_CODES = {"YYYY": "%Y", "MM": "%m", "DD": "%d", "HH": "%H"}
+_MOMENT = re.compile("|".join(_CODES))
 
 
 class TimeRange(NamedTuple):
@@ -43,43 +41,144 @@ class TimeRange(NamedTuple):
     end: datetime
 
 
-def range_of(panel: Mapping[str, Any], end: datetime, chosen: timedelta) -> TimeRange:
-    """The range of a panel: the chosen one, or its own where it has one."""
-    return TimeRange(end - (_duration(panel["timeFrom"]) if "timeFrom" in panel else chosen), end)
+def range_of(panel: Mapping[str, Any], chosen: TimeRange, zone: ZoneInfo) -> TimeRange:
+    """The range of a panel when the picker shows a relative one: its own where it has one, then shifted."""
+    start, end = chosen
+    if "timeFrom" in panel:
+        start = _start(panel["timeFrom"], end.astimezone(zone))
+    if "timeShift" in panel:
+        assert panel["timeShift"] == "1y"
+        start, end = (_year_before(at.astimezone(zone)) for at in (start, end))
+    return TimeRange(start, end)
+
+
+def interval_ms(panel: Mapping[str, Any], time_range: TimeRange, pixels: int = PIXELS) -> int:
+    """The length of a point of a panel so many pixels wide, in ms."""
+    points = panel.get("maxDataPoints", pixels)
+    span_ms = (time_range.end - time_range.start).total_seconds() * 1000 / points
+    rounded = next((to for below, to in _ROUNDED if span_ms < below), 31_536_000_000)
+    least = _milliseconds(panel["interval"]) if "interval" in panel else _SOURCE_INTERVAL_MS
+    return max(rounded, least)
 
 
 def resolved(
-    query: str, time_range: TimeRange, variables: Mapping[str, str], shortest_interval: str = "1s"
+    query: str, time_range: TimeRange, variables: Mapping[str, str], milliseconds: int = 60_000
 ) -> str:
-    """The statement that InfluxDB gets for a plot 1000 pixels wide."""
+    """The statement that InfluxDB gets."""
     start, end = (round(moment.timestamp() * 1000) for moment in time_range)
-    span = (time_range.end - time_range.start).total_seconds() / 1000
-    interval = max(
-        next((seconds for seconds in _ROUND_SECONDS if seconds >= span), 86_400),
-        round(_duration(shortest_interval).total_seconds()),
-    )
+    query = query.replace("${__from}", str(start)).replace("${__to}", str(end))
     for name, value in variables.items():
-        escaped = _ESCAPED_BY_GRAFANA.sub(lambda match: f"\\{match[0]}", value)
-        query = query.replace(f"${name}", escaped)
+        query = query.replace(f"${{{name}:regex}}", _escaped(value))
+        pattern = re.compile(rf"\$\{{{name}\}}|\${name}\b")
+        in_regex = re.search(rf"=~\s*/\^?(\${{{name}}}|\${name})\$?/", query)
+        plain = _escaped(value) if in_regex and not _NUMBER.match(value) else value
+        query = plain.join(pattern.split(query))
     query = query.replace("$timeFilter", f"time >= {start}ms and time <= {end}ms")
-    query = query.replace("$__interval_ms", str(interval * 1000))
-    return query.replace("$__interval", f"{interval}s")
+    query = query.replace("$__interval_ms", str(milliseconds))
+    return query.replace("$__interval", f"{milliseconds}ms")
 
 
-def firing(rule: Mapping[str, Any], answer: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The rows of the rule's query for which its threshold holds; each series has one row."""
-    (threshold,) = (item["model"] for item in rule["data"] if item["refId"] == rule["condition"])
-    (condition,) = threshold["conditions"]
-    evaluator = condition["evaluator"]
-    assert evaluator["type"] == "gt"
-    (limit,) = evaluator["params"]
-    return [row for row in answer if row["age"] > limit]
+def transformed(panel: Mapping[str, Any], rows: Sequence[Row], zone: ZoneInfo) -> list[Row]:
+    """The rows of a table after the panel's transformations; `time` in ns becomes `Time`."""
+    table = [
+        {"Time": row["time"], **{k: v for k, v in row.items() if k not in {"time", "name"}}} for row in rows
+    ]
+    for step in panel.get("transformations", []):
+        table = _TRANSFORMATIONS[step["id"]](table, step["options"], zone)
+    return table
 
 
-def load_yaml(text: str) -> Any:
-    """A provisioning file."""
-    return yaml.safe_load(text)
+def _escaped(value: str) -> str:
+    return _ESCAPED.sub(lambda match: f"\\{match[0]}", value)
 
 
-def _duration(text: str) -> timedelta:
-    return timedelta(seconds=int(text[:-1]) * _UNITS[text[-1]])
+def _year_before(at: datetime) -> datetime:
+    leap_day = (at.month, at.day) == (2, 29)
+    return at.replace(year=at.year - 1, day=28 if leap_day else at.day)
+
+
+def _milliseconds(text: str) -> int:
+    return int(text[:-1]) * _UNIT_MS[text[-1]]
+
+
+def _start(time_from: str, end: datetime) -> datetime:
+    midnight = end.replace(hour=0, minute=0, second=0, microsecond=0)
+    begins = {"now/d": midnight, "now/M": midnight.replace(day=1), "now/y": midnight.replace(month=1, day=1)}
+    return begins.get(time_from) or end - timedelta(milliseconds=_milliseconds(time_from))
+
+
+def _format_time(table: list[Row], options: Row, zone: ZoneInfo) -> list[Row]:
+    """moment.js: text in brackets stays, the other letters are replaced."""
+    assert options["useTimezone"]
+    pieces = re.split(r"\[(.*?)\]", options["outputFormat"])
+
+    def shown(time_ns: int) -> str:
+        local = datetime.fromtimestamp(time_ns / 1e9, UTC).astimezone(zone)
+        text = ""
+        for number, piece in enumerate(pieces):
+            text += (
+                piece if number % 2 else _MOMENT.sub(lambda token: local.strftime(_CODES[token[0]]), piece)
+            )
+        return text
+
+    return [{**row, options["timeField"]: shown(row[options["timeField"]])} for row in table]
+
+
+def _group_by(table: list[Row], options: Row, _zone: ZoneInfo) -> list[Row]:
+    fields = options["fields"]
+    (key,) = (name for name, field in fields.items() if field["operation"] == "groupby")
+    sums = [name for name, field in fields.items() if field["aggregations"] == ["sum"]]
+    groups: dict[Any, Row] = {}
+    for row in table:
+        group = groups.setdefault(row[key], {key: row[key], **{f"{name} (sum)": 0.0 for name in sums}})
+        for name in sums:
+            group[f"{name} (sum)"] += row[name] or 0.0
+    return list(groups.values())
+
+
+def _rename(table: list[Row], options: Row, _zone: ZoneInfo) -> list[Row]:
+    pattern, target = re.compile(options["regex"]), options["renamePattern"].replace("$1", r"\1")
+    return [{pattern.sub(target, name): value for name, value in row.items()} for row in table]
+
+
+def _extract(table: list[Row], options: Row, _zone: ZoneInfo) -> list[Row]:
+    assert options["format"] == "kvp"
+    return [{**row, **dict(part.split("=") for part in row[options["source"]].split())} for row in table]
+
+
+def _matrix(table: list[Row], options: Row, _zone: ZoneInfo) -> list[Row]:
+    row_field, column_field = options["rowField"], options["columnField"]
+    columns = dict.fromkeys(row[column_field] for row in table)
+    lines: dict[str, Row] = {}
+    for row in table:
+        line = lines.setdefault(
+            row[row_field], {f"{row_field}\\{column_field}": row[row_field], **dict.fromkeys(columns)}
+        )
+        line[row[column_field]] = row[options["valueField"]]
+    return list(lines.values())
+
+
+def _convert(table: list[Row], options: Row, zone: ZoneInfo) -> list[Row]:
+    (conversion,) = options["conversions"]
+    assert (conversion["destinationType"], conversion["dateFormat"]) == ("time", "YYYY-MM-DD")
+    name = conversion["targetField"]
+    return [{**row, name: datetime.fromisoformat(row[name]).replace(tzinfo=zone)} for row in table]
+
+
+def _organize(table: list[Row], options: Row, _zone: ZoneInfo) -> list[Row]:
+    order, names = options["indexByName"], options["renameByName"]
+    return [
+        {names.get(key, key): row[key] for key in sorted(row, key=lambda key: order.get(key, len(order)))}
+        for row in table
+    ]
+
+
+_TRANSFORMATIONS = {
+    "formatTime": _format_time,
+    "groupBy": _group_by,
+    "renameByRegex": _rename,
+    "extractFields": _extract,
+    "groupingToMatrix": _matrix,
+    "convertFieldType": _convert,
+    "organize": _organize,
+}

@@ -1,5 +1,6 @@
 """What the continuous queries compute, on a real server: means, rollups, energies."""
 
+import re
 import time
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
@@ -10,9 +11,11 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from recorder.influx.continuous_queries import PolicyNames, statements
+from recorder.profiles.parse import parse_profile
 from tests.influx.plant import METER, NS, PCS, line, quiet, set_up
 from tests.support.influxd import Influxd, Row, wait_until
 
+PROFILES = Path(__file__).parents[2] / "config" / "profiles"
 BERLIN = ZoneInfo("Europe/Berlin")
 START = datetime(2026, 7, 1, tzinfo=UTC)
 NOW = datetime(2026, 12, 1, tzinfo=UTC)
@@ -126,6 +129,40 @@ def test_minutes_hold_mean_extremes_and_last(influxd: Influxd) -> None:
     assert (row["active_power"], row["active_power_min"], row["active_power_max"]) == (100.0, -200.0, 400.0)
     assert (row["energy"], row["status"], row["site"]) == (9.0, 1.0, "home")
     assert "pv1_power_min" not in row
+
+
+def test_hours_hold_the_same_of_the_minutes(influxd: Influxd) -> None:
+    """An hour has the mean of its minutes, their extremes, the last count, and its coverage."""
+    lines = []
+    for minute in range(45):
+        at = START + timedelta(minutes=minute)
+        fields = {"active_power": 100.0 * minute, "energy": 7.0 + minute}
+        lines.append(line("pcs", at, fields))
+        lines.append(line("flow", at, {"home": 60.0 * minute, "loss": -1.0}, "pcs"))
+        lines.append(line("recorder", at, {"sample_age": float(minute % 7), "frames": 10.0 * minute}, "pcs"))
+    influxd.write(b"\n".join(lines), "ess")
+    set_up(influxd).backfill(START, START + timedelta(hours=1), NOW, quiet)
+    (pcs,), (flow,), (health,) = (
+        influxd.query(f"SELECT * FROM rollups.{name}_1h", "ess") for name in ("pcs", "flow", "recorder")
+    )
+    assert (pcs["active_power"], pcs["active_power_min"], pcs["active_power_max"]) == (2200, 0, 4400)
+    assert (pcs["energy"], flow["home"], flow["loss"]) == (51, 1320, -1)
+    assert (flow["home_max"], flow["coverage"]) == (2640, 0.75)
+    assert (health["sample_age"], health["frames"], health["device"]) == (6, 440, "pcs")
+    assert {row["time"] for row in (pcs, flow, health)} == {int(START.timestamp()) * NS}
+
+
+def test_no_result_has_the_name_of_another() -> None:
+    """`battery_soc_max` of the shipped profile is the device's own, not the greatest charge of a minute."""
+    shipped = [parse_profile(path.read_text(), path.name) for path in PROFILES.glob("*.yaml")]
+    for query in statements("ess", shipped, PolicyNames(), "Europe/Berlin"):
+        names = re.findall(r'AS "(\w+)"', query.select)
+        assert len(names) == len(set(names)), query.name
+    (minutes,) = (
+        query for query in statements("ess", shipped, PolicyNames(), "UTC") if query.name == "pcs_1m"
+    )
+    assert 'mean("battery_soc_max") AS "battery_soc_max"' in minutes.select
+    assert 'max("battery_soc") AS "battery_soc_maximum"' in minutes.select
 
 
 def test_counter_is_the_truth_and_power_is_stored_beside_it(influxd: Influxd) -> None:
@@ -243,7 +280,7 @@ def test_live_energy_of_today_is_there_at_once(tmp_path: Path) -> None:
 
 
 def test_table_has_one_query_for_each_result() -> None:
-    """Two profiles give averages and minutes each, and one set of energies with one counter source."""
+    """Two profiles give averages, minutes and hours each, and one set of energies with one counter source."""
     queries = statements("ess", (PCS, METER), PolicyNames(), "Europe/Berlin")
     assert [query.name for query in queries] == [
         "pcs_avg10",
@@ -251,6 +288,10 @@ def test_table_has_one_query_for_each_result() -> None:
         "pcs_1m",
         "powermeter_1m",
         "flow_1m",
+        "pcs_1h",
+        "powermeter_1h",
+        "flow_1h",
+        "recorder_1h",
         "energy_15m",
         "energy_15m_powermeter",
         "energy_1h",

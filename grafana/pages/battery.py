@@ -1,0 +1,209 @@
+"""The dashboard "Battery and PV": strings, charge, temperature, efficiencies, usable energy, cycles.
+
+Takes the names of the data model, gives the dashboard as a builder. Never writes a file.
+"""
+
+from grafana_foundation_sdk.builders.dashboard import Dashboard
+
+from grafana import panels as shared
+from grafana.influxql import (
+    ENERGY_TIERS,
+    OF_DEVICE,
+    OF_SITE,
+    Target,
+    Tier,
+    gauge_tiers,
+    in_range,
+    over_time,
+    select,
+    select_from,
+    targets,
+)
+from grafana.pages.energy_history import day_rows
+from grafana.panels import BATTERY, INVERTER, PV, Panel, place
+
+_STRINGS = {"String 1": PV, "String 2": "orange"}
+_NOMINAL = ("capacity", "Nominal capacity (kWh)", "6.4")
+# Below this output, in W, the inverter's own use and the steps of its registers decide, not its efficiency.
+_LEAST_OUTPUT_W = 300
+
+
+def dashboard() -> Dashboard:
+    """The dashboard with all of its panels."""
+    heading = shared.Heading(
+        "battery-and-pv",
+        "Battery and PV",
+        "The strings, the battery and the inverter.",
+        ("now-24h", "now"),
+        "1m",
+        (shared.SITE, shared.DEVICE),
+        inputs=(_NOMINAL,),
+    )
+    return shared.dashboard(heading, [*_strings(), *_battery(), *_health(), *_inverter()])
+
+
+def _plot(columns: dict[str, str], of: str = OF_DEVICE) -> list[Target]:
+    return targets(over_time(columns, "mean", gauge_tiers("pcs"), of))
+
+
+def _strings() -> list[Panel]:
+    watts = {"String 1": '{of}("pv1_power")', "String 2": '{of}("pv2_power")'}
+    volts = {"String 1": '{of}("pv1_voltage")', "String 2": '{of}("pv2_voltage")'}
+    return [
+        place(
+            shared.coloured(shared.curves(_plot(watts)), _STRINGS),
+            (12, 9),
+            "Power of the strings",
+            "watt",
+            f"DC power of each PV string. Strings that face alike should look alike. {shared.GAP}",
+        ),
+        place(
+            shared.coloured(shared.curves(_plot(volts)), _STRINGS),
+            (12, 9),
+            "Voltage of the strings",
+            "volt",
+            f"DC voltage of each PV string; it comes with the light, before the power does. {shared.GAP}",
+        ),
+    ]
+
+
+def _battery() -> list[Panel]:
+    charge = _plot({"Charge": '{of}("battery_soc")', "Highest allowed": '{of}("battery_soc_max")'})
+    heat = _plot({"Warmest": '{of}("battery_temperature_max")', "Coolest": '{of}("battery_temperature_min")'})
+    days = {
+        "Out of the battery": '{of}("battery_discharge")',
+        "Into the battery": '-1 * {of}("battery_charge")',
+    }
+    colours = {"Out of the battery": BATTERY, "Into the battery": shared.BATTERY_CHARGE}
+    return [
+        place(
+            shared.coloured(
+                shared.curves(charge).min(0).max(100), {"Charge": BATTERY, "Highest allowed": shared.NEUTRAL}
+            ),
+            (12, 9),
+            "State of charge",
+            "percent",
+            "Charge as the owner sees it, and the battery's own upper limit. Orange below 10 %."
+            f" {shared.GAP}",
+            shared.Limits(shared.WARNING, (10, BATTERY)),
+        ),
+        place(
+            shared.coloured(shared.curves(_plot({"Battery": '{of}("battery_power")'})), {"Battery": BATTERY}),
+            (12, 9),
+            "Battery power",
+            "watt",
+            f"Discharging is positive, charging negative. {shared.GAP}",
+        ),
+        place(
+            shared.with_limit_lines(
+                shared.coloured(shared.curves(heat), {"Warmest": "red", "Coolest": "light-blue"})
+            ),
+            (12, 9),
+            "Temperature of the battery",
+            "celsius",
+            f"The warmest and the coolest place in the battery; lines at 0, 40 and 50 °C. {shared.GAP}",
+            shared.Limits(shared.WARNING, (0, BATTERY), (40, shared.WARNING), (50, shared.BAD)),
+        ),
+        place(
+            shared.coloured(shared.bars(day_rows(days)).time_from("30d"), colours),
+            (12, 9),
+            "Charged and discharged",
+            "kwatth",
+            "Energy of each local day by the battery's counters; charging is below zero. Shows the last 30"
+            " days, or the"
+            " chosen range if it has fixed ends.",
+        ),
+    ]
+
+
+def _health() -> list[Panel]:
+    flows = {"out": '{of}("battery_discharge")', "in": '{of}("battery_charge")'}
+    trip = [
+        select_from(rows, '100 * "out" / "in" AS "Efficiency"', '"in" > 0')
+        for rows in in_range(flows, "sum", ENERGY_TIERS, OF_SITE)
+    ]
+    # An hour of nothing but discharging tells what a per cent of charge is worth.
+    of_hours = {"kwh": '"battery_power" / 1000', "fall": '"battery_soc_maximum" - "battery_soc_min"'}
+    hours = select(of_hours, "", '"rollups"."pcs_1h"', f'"battery_power_min" > 0 AND {OF_DEVICE}')
+    usable = select_from(hours, '100 * sum("kwh") / sum("fall") AS "Usable"', '"fall" > 3')
+    cycles = in_range({"Cycles": '{of}("battery_discharge") / $capacity'}, "sum", ENERGY_TIERS, OF_SITE)
+    so_far = select(
+        {"Cycles": '{of}("battery_energy_discharged") / $capacity'}, "last", '"rollups"."pcs_1m"', OF_DEVICE
+    )
+    battery = shared.one_colour(BATTERY)
+    return [
+        place(
+            shared.number(targets(trip), shared.by_limits()).decimals(1),
+            (6, 6),
+            "Round-trip efficiency",
+            "percent",
+            "Energy out of the battery over energy into it, by its counters, in the chosen range. Choose a"
+            " month or"
+            " more: what is still stored counts as lost.",
+            shared.Limits(shared.BAD, (75, shared.WARNING), (85, BATTERY)),
+        ),
+        place(
+            shared.number([Target(usable)], battery).decimals(2),
+            (6, 6),
+            "Usable energy",
+            "kwatth",
+            "What 100 % of charge gives: energy of all hours in the chosen range that did nothing but"
+            " discharge, over"
+            " the charge that they took. Choose a week or more.",
+        ),
+        place(
+            shared.number(targets(cycles), battery).decimals(1),
+            (6, 6),
+            "Cycles in the range",
+            "none",
+            "Full cycles in the chosen range: energy out of the battery over the nominal capacity above.",
+        ),
+        place(
+            shared.number([Target(so_far)], battery).decimals(0),
+            (6, 6),
+            "Cycles so far",
+            "none",
+            "Full cycles of the battery's life: its counter of discharged energy over the nominal capacity"
+            " above.",
+        ),
+    ]
+
+
+def _inverter() -> list[Panel]:
+    ratio = {"Efficiency": '100 * {of}("active_power") / ({of}("pv_power") + {of}("battery_power"))'}
+    busy = f'"active_power" > {_LEAST_OUTPUT_W} AND {OF_DEVICE}'
+    curve = targets(over_time(ratio, "mean", gauge_tiers("pcs"), busy))
+    loss = in_range({"Lost": '{of}("loss")'}, "sum", ENERGY_TIERS, OF_SITE)
+    hours = Tier('"rollups"."pcs_1h"', 15 * 60_000, None)
+    minutes = Tier('"rollups"."pcs_1m"', 0, 15 * 60_000)
+    limits = shared.Limits(shared.BAD, (85, shared.WARNING), (90, BATTERY))
+    return [
+        place(
+            shared.curves(curve).color_scheme(shared.one_colour(INVERTER)),
+            (12, 8),
+            "Inverter efficiency over time",
+            "percent",
+            "AC power over the DC power of strings and battery, where it gives more than"
+            f" {_LEAST_OUTPUT_W} W."
+            " A gap is missing data, or less power than that.",
+            limits,
+        ),
+        place(
+            shared.number(
+                targets(in_range(ratio, "mean", (minutes, hours), busy)), shared.by_limits()
+            ).decimals(1),
+            (6, 8),
+            "Inverter efficiency",
+            "percent",
+            f"AC energy over DC energy in the chosen range, while it gave more than {_LEAST_OUTPUT_W} W.",
+            limits,
+        ),
+        place(
+            shared.number(targets(loss), shared.one_colour(INVERTER)).decimals(1),
+            (6, 8),
+            "Lost in the inverter",
+            "kwatth",
+            "What the inverter turned into heat in the chosen range, standby included: DC energy less AC"
+            " energy.",
+        ),
+    ]

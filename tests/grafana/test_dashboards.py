@@ -1,0 +1,247 @@
+"""The dashboards as files: built from code, readable on a phone, understood by Grafana without plug-ins."""
+
+import json
+import re
+from collections.abc import Iterator
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import pytest
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+from grafana_foundation_sdk.cog.plugins import register_default_plugins
+from grafana_foundation_sdk.models.dashboard import Dashboard
+
+from grafana import build, influxql
+from tests.grafana.pages import DASHBOARDS, EACH_DASHBOARD, EACH_PANEL, PAGES, Page, panel
+
+BUILT_IN = {"stat", "timeseries", "gauge", "bargauge", "barchart", "heatmap", "canvas"}
+UNITS = {
+    "watt", "kwatth", "volt", "hertz", "percent", "celsius", "s", "cps", "short", "bytes", "none",
+    "dateTimeFromNow",
+}  # fmt: skip
+NEWER_THAN_THE_LIBRARY = {"direction"}
+"""What Canvas of Grafana 12 knows, and the library's types of 11.6 do not."""
+
+
+def without(value: Any, names: set[str]) -> Any:
+    """The same JSON without some keys, at any depth."""
+    if isinstance(value, dict):
+        return {key: without(part, names) for key, part in value.items() if key not in names}
+    if isinstance(value, list):
+        return [without(part, names) for part in value]
+    return value
+
+
+def lost(known: Any, again: Any, path: str = "") -> Iterator[str]:
+    """Where JSON differs from what it was; a key more is a default of the library."""
+    if isinstance(known, dict) and isinstance(again, dict):
+        for key, value in known.items():
+            yield from lost(value, again.get(key), f"{path}.{key}")
+    elif isinstance(known, list) and isinstance(again, list) and len(known) == len(again):
+        for number, (one, other) in enumerate(zip(known, again, strict=True)):
+            yield from lost(one, other, f"{path}[{number}]")
+    elif known != again:
+        yield path
+
+
+def test_files_are_what_the_code_writes() -> None:
+    """The committed dashboards are those that `grafana/build.py` writes, and there is no other one."""
+    assert build.main(["--check"]) == 0
+    assert {f"{name}.json" for name in DASHBOARDS} == set(build.DASHBOARDS)
+
+
+def test_check_notices_a_changed_file(tmp_path: Path) -> None:
+    """`--check` fails on a file that was edited by hand or is missing, and writing repairs it."""
+    assert build.main([], tmp_path) == 0
+    assert build.main(["--check"], tmp_path) == 0
+    path = tmp_path / "dashboards/grid.json"
+    path.write_text(path.read_text().replace("Voltage", "Tension"))
+    assert build.main(["--check"], tmp_path) == 1
+    assert build.main([], tmp_path) == 0
+    path.unlink()
+    assert build.main(["--check"], tmp_path) == 1
+    assert build.main([], tmp_path) == 0
+    assert build.main(["--check"], tmp_path) == 0
+
+
+def test_wrong_argument_is_wrong_usage() -> None:
+    """An argument that does not exist exits with 2, as everywhere in the project."""
+    assert build.main(["--chekc"]) == 2
+
+
+@EACH_DASHBOARD
+def test_file_is_valid_by_the_types_of_the_library(name: str) -> None:
+    """Read into the library's types and written again, a dashboard has lost nothing and changed nothing."""
+    register_default_plugins()
+    influxql.register()
+    known = without(DASHBOARDS[name], NEWER_THAN_THE_LIBRARY)
+    # The library's annotations have no place for the query of a data source.
+    known["annotations"]["list"] = [
+        {key: value for key, value in each.items() if key != "target"}
+        for each in known["annotations"]["list"]
+    ]
+    again = json.loads(json.dumps(Dashboard.from_json(known), cls=JSONEncoder))
+    assert list(lost(known, again)) == []
+
+
+@EACH_DASHBOARD
+def test_dashboard_follows_grafana_and_the_others(name: str) -> None:
+    """Each dashboard has Grafana's time zone, its own identity, a site to choose, and links to the others."""
+    dashboard = DASHBOARDS[name]
+    assert (dashboard["timezone"], dashboard["uid"]) == ("", name)
+    assert dashboard["templating"]["list"][0]["name"] == "site"
+    assert dashboard["links"][0]["tags"] == dashboard["tags"] == ["energy"]
+    assert dashboard["links"][0]["includeVars"]
+
+
+@EACH_PANEL
+def test_panel_explains_itself(page: Page) -> None:
+    """Each panel has a title, a description, a unit, thresholds, a query and the provisioned data source."""
+    source = {"type": "influxdb", "uid": "ess-influxdb"}
+    shown, defaults = page.panel, page.panel["fieldConfig"]["defaults"]
+    assert shown["title"]
+    assert shown["description"].endswith(".")
+    assert defaults["unit"] in UNITS
+    assert defaults["thresholds"]["mode"] == "absolute"
+    assert defaults["thresholds"]["steps"][0]["value"] is None
+    assert shown["targets"]
+    assert all(target["datasource"] == source and target["rawQuery"] for target in shown["targets"])
+    assert shown["datasource"] == source
+
+
+@EACH_PANEL
+def test_panel_needs_no_plugin(page: Page) -> None:
+    """Each panel is one that Grafana brings along."""
+    assert page.panel["type"] in BUILT_IN
+
+
+@EACH_PANEL
+def test_colours_follow_the_theme(page: Page) -> None:
+    """Colours are names of Grafana's palette, which has a shade of each for the light and the dark theme."""
+    assert not re.search(r'"#[0-9a-fA-F]{3,8}"|"rgba?\(', json.dumps(without(page.panel, {"exemplars"})))
+
+
+@EACH_PANEL
+def test_missing_data_is_never_filled(page: Page) -> None:
+    """No query makes a zero, a line or the last value of missing data, and no curve bridges it."""
+    for target in page.panel["targets"]:
+        assert not re.search(r"fill\((?!null\)|none\))", target["query"])
+    if page.panel["type"] == "timeseries":
+        assert page.panel["fieldConfig"]["defaults"]["custom"]["spanNulls"] is False
+        assert all(target["query"].endswith("fill(null)") for target in page.panel["targets"])
+
+
+@EACH_PANEL
+def test_query_is_bound_by_range_and_site(page: Page) -> None:
+    """Each query asks for the chosen range and for the chosen site, whatever its name is."""
+    for target in page.panel["targets"]:
+        assert "$timeFilter" in target["query"]
+        assert '"site" =~ /^${site:regex}$/' in target["query"]
+
+
+@EACH_PANEL
+def test_tiers_leave_no_interval_out_and_take_none_twice(page: Page) -> None:
+    """Of the queries of a panel that depend on the interval, exactly one is for any interval."""
+    conditions = [
+        [(sign, int(ms)) for sign, ms in re.findall(r"\$__interval_ms (>=|<) (\d+)", target["query"])]
+        for target in page.panel["targets"]
+    ]
+    chosen = [each for each in conditions if each]
+    for interval_ms in (1000, 5000, 10_000, 20_000, 60_000, 300_000, 900_000, 1_800_000, 3_600_000, 10**8):
+        holding = [
+            each
+            for each in chosen
+            if all(interval_ms >= ms if sign == ">=" else interval_ms < ms for sign, ms in each)
+        ]
+        assert len(holding) == bool(chosen)
+
+
+@EACH_DASHBOARD
+def test_panels_fill_the_grid_without_overlap(name: str) -> None:
+    """No panel leaves the 24 columns or covers another one, and none is too narrow for its title."""
+    places = [shown["gridPos"] for shown in DASHBOARDS[name]["panels"]]
+    cells = [
+        {(x, y) for x in range(at["x"], at["x"] + at["w"]) for y in range(at["y"], at["y"] + at["h"])}
+        for at in places
+    ]
+    assert all(x < 24 for cell in cells for x, _ in cell)
+    assert not any(one & other for one, other in combinations(cells, 2))
+    assert all(at["w"] >= 4 for at in places)
+
+
+@EACH_DASHBOARD
+def test_panel_numbers_are_distinct(name: str) -> None:
+    """No two panels share a number, by which alerts and links name them."""
+    numbers = [shown["id"] for shown in DASHBOARDS[name]["panels"]]
+    assert all(numbers)
+    assert len(set(numbers)) == len(numbers)
+
+
+def test_charge_has_a_fixed_axis() -> None:
+    """The state of charge is always plotted from 0 to 100 %."""
+    charge = [
+        page.panel for page in PAGES if "charge" in page.panel["title"] and page.panel["type"] == "timeseries"
+    ]
+    assert len(charge) == 2
+    for shown in charge:
+        defaults = shown["fieldConfig"]["defaults"]
+        assert (defaults["min"], defaults["max"], defaults["unit"]) == (0, 100, "percent")
+
+
+def test_powers_have_their_colours() -> None:
+    """PV is yellow, battery green, home blue and grid purple."""
+    colours = {
+        override["matcher"]["options"]: override["properties"][0]["value"]["fixedColor"]
+        for override in panel("energy-flows", "Power")["fieldConfig"]["overrides"]
+    }
+    assert colours == {"PV": "yellow", "Battery": "green", "Home": "blue", "Grid": "purple"}
+
+
+@pytest.mark.parametrize("title", ["Self-sufficiency", "Self-consumption"])
+@pytest.mark.parametrize("dashboard", ["energy-flows", "energy-history"])
+def test_shares_are_clamped_and_defined(dashboard: str, title: str) -> None:
+    """A share below 0 or above 100 % is shown as 0 or 100 %, and its help gives the formula."""
+    shown = panel(dashboard, title)
+    low, high = (mapping["options"] for mapping in shown["fieldConfig"]["defaults"]["mappings"])
+    assert (low["from"], low["to"], low["result"]["text"]) == (None, 0, "0 %")
+    assert (high["from"], high["to"], high["result"]["text"]) == (100, None, "100 %")
+    assert "1 - " in shown["description"]
+
+
+def test_voltage_limits_are_those_of_en_50160() -> None:
+    """A phase is red below 207 V and above 253 V, and lines show where that is."""
+    shown = panel("grid", "Voltage of the phases")["fieldConfig"]["defaults"]
+    assert [(step["value"], step["color"]) for step in shown["thresholds"]["steps"]] == [
+        (None, "red"),
+        (207, "green"),
+        (253, "red"),
+    ]
+    assert shown["custom"]["thresholdsStyle"]["mode"] == "dashed"
+
+
+def test_flow_picture_follows_the_power() -> None:
+    """Each of the seven flows is a line between two boxes whose width and direction come from its field."""
+    shown = panel("energy-flows", "Flow picture")
+    elements = shown["options"]["root"]["elements"]
+    boxes = {each["name"]: each for each in elements if each["type"] == "rectangle"}
+    assert set(boxes) == {"PV", "Home", "Grid", "Battery"}
+    lines = [(name, line) for name, box in boxes.items() for line in box["connections"]]
+    fields = set(re.findall(r'AS "(\w+)"', shown["targets"][0]["query"]))
+    assert {line["size"]["field"] for _, line in lines} == fields
+    assert len(fields) == len(lines) == 7
+    for source, line in lines:
+        start, _, target = line["size"]["field"].partition("_to_")
+        assert (source.lower(), line["targetName"].lower()) == (start, target)
+        assert line["direction"] == {"mode": "field", "field": line["size"]["field"], "fixed": "none"}
+        assert line["size"]["min"] < line["size"]["max"]
+    # The width is relative to the least and greatest value of the panel, which must not follow the data.
+    assert {"min", "max"} <= shown["fieldConfig"]["defaults"].keys()
+
+
+def test_flow_picture_fits_any_width() -> None:
+    """Each element is placed in percent of the panel."""
+    for element in panel("energy-flows", "Flow picture")["options"]["root"]["elements"]:
+        assert element["constraint"] == {"horizontal": "scale", "vertical": "scale"}
+        at = element["placement"]
+        assert at["left"] + at["right"] < 100 > at["top"] + at["bottom"]
