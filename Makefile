@@ -2,20 +2,23 @@
 # make test         everything CI runs: installs what the tests need, then checks and tests
 # make check        the quick half: lint, types, import contract, generated files
 # make faults       every row of the fault matrix, into docs/reliability.md: half an hour
+# make bench        every figure of docs/performance.md anew: half an hour, on a quiet machine
 # make format       what the linter can mend by itself
 # make lock         the lock files anew, from pyproject.toml
+# make screenshots  the pictures of the live page in docs/pictures, from the demo in a real browser
+# make uplot        the charting library of the live page, fetched and checked: needs npm
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 DEBIAN_PACKAGES := influxdb influxdb-client strace busybox victoria-metrics procps util-linux e2fsprogs \
-	iproute2 libfaketime
+	iproute2 libfaketime prometheus chromium chromium-driver
 # Most tests wait for a real server, not for a processor.
 PYTEST_OPTIONS ?= --numprocesses 4
 
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo test check faults format lock debian clean
+.PHONY: demo test check faults bench format lock screenshots uplot debian clean
 
 demo: $(VENV)/.runtime
 	@$(BIN)/ess-recorder demo $(DEMO_OPTIONS)
@@ -33,6 +36,9 @@ check: $(VENV)/.development
 faults: debian $(VENV)/.development
 	$(BIN)/python -m tests.faults
 
+bench: debian $(VENV)/.development
+	$(BIN)/python -m bench $(BENCH_OPTIONS)
+
 format: $(VENV)/.development
 	$(BIN)/ruff check --fix-only
 	$(BIN)/ruff format
@@ -44,6 +50,12 @@ lock: $(VENV)/.development
 		out=requirements$${group:+-dev}.lock; \
 		$(VENV)-lock/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
 			--no-emit-index-url --no-emit-find-links pyproject.toml $$group -o $$out; done
+
+screenshots: debian $(VENV)/.development
+	$(BIN)/python -m tests.browser
+
+uplot:
+	sh docs/uplot.sh
 
 clean:
 	rm -rf $(VENV) $(VENV)-lock
@@ -64,8 +76,9 @@ $(VENV)/.runtime: requirements.lock pyproject.toml | $(BIN)/python
 	@$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
-$(VENV)/.development: requirements-dev.lock pyproject.toml | $(BIN)/python
+$(VENV)/.development: requirements-dev.lock tests/browser/requirements.lock pyproject.toml | $(BIN)/python
 	@echo "Installing the recorder and its tools into $(VENV): a minute, once"
 	@$(BIN)/pip install --quiet --require-hashes --requirement requirements-dev.lock
+	@$(BIN)/pip install --quiet --require-hashes --no-deps --requirement tests/browser/requirements.lock
 	@$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@ $(VENV)/.runtime

@@ -13,30 +13,33 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from math import inf
 from typing import Final
 
 import structlog
 
+from recorder.health import Facts, SourceState, health_of, report_of
 from recorder.influx.influxql import parse_duration
-from recorder.influx.sink import InfluxSink
+from recorder.influx.sink import open_sink
 from recorder.pipeline import Pipeline
 from recorder.points.flow import FlowBalance
 from recorder.points.health import MEASUREMENT as HEALTH_MEASUREMENT
-from recorder.points.health import sample_age_point, source_point, writer_point
+from recorder.points.health import sample_age_point, source_point, start_point, writer_point
 from recorder.points.point import Point
 from recorder.profiles.catalogue import Catalogue
 from recorder.profiles.model import Profile
 from recorder.settings import ListenerSettings, Settings
+from recorder.sources.sites import SiteMap
 from recorder.sources.strace_tcp import ListenerOptions, StraceTcpListener
 from recorder.spool.durable import DurableQueue, Limits
-from recorder.web.health_server import Health, HealthServer
+from recorder.store.store import Store, StoreLimits
+from recorder.tariffs.model import Tariffs
+from recorder.web.service import Health, WebService
 
 Publish = Callable[[Sequence[Point]], None]
 
 HEALTH_EVERY_SECONDS: Final = 10.0
-STALE_AFTER_SECONDS: Final = 60.0
 STOP_WITHIN_SECONDS: Final = 8.0
 _EXPIRE_EVERY_SECONDS: Final = 1.0
 _CLOCK_STEP_SECONDS: Final = 2.0
@@ -47,9 +50,10 @@ log = structlog.get_logger(__name__)
 class _Stream:
     """One connection: its pipeline, and where its points go."""
 
-    def __init__(self, source: "_Source", pipeline: Pipeline, publish: Publish) -> None:
+    def __init__(self, source: "_Source", site: str, pipeline: Pipeline, publish: Publish) -> None:
         self._source = source
         self._publish = publish
+        self.site = site
         self.pipeline = pipeline
 
     @property
@@ -70,12 +74,22 @@ class _Stream:
 
 @dataclass(slots=True)
 class _Source:
-    """A listener with the streams that it has open and the counts of those that are gone."""
+    """A listener with the streams that it has open and the counts of those that are gone.
+
+    `site` is that of its own figures; each stream has its own.
+    """
 
     site: str
     listener: StraceTcpListener
     streams: set[_Stream] = field(default_factory=set)
     counts: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def expected_sites(self) -> set[str]:
+        """The sites that should send here: of a port that is shared, those that do."""
+        if self.listener.options.reuse_port:
+            return {stream.site for stream in self.streams}
+        return set(self.listener.options.sites.names)
 
     def figures(self) -> dict[str, float]:
         """Give what this source counted since the start, and what it has open now."""
@@ -98,10 +112,15 @@ class Recorder:
         settings: what the owner set.
         profiles: the devices that streams may carry.
         observe: called with every batch of points as it is made, on the event loop; must not wait.
+        tariffs: what energy costs, where savings are to be computed.
     """
 
     def __init__(
-        self, settings: Settings, profiles: Sequence[Profile], observe: Publish | None = None
+        self,
+        settings: Settings,
+        profiles: Sequence[Profile],
+        observe: Publish | None = None,
+        tariffs: Tariffs | None = None,
     ) -> None:
         self._settings = settings
         self._catalogue = Catalogue(profiles)
@@ -110,17 +129,18 @@ class Recorder:
         self._flows: dict[str, FlowBalance] = {}
         self._newest_ns: dict[tuple[str, str], int] = {}
         self._sources = [self._source(listener) for listener in settings.listeners]
-        self._health_server = HealthServer(settings.http.bind, settings.http.port, self.health)
         self._housekeeping: asyncio.Task[None] | None = None
         self.queue = _queue_of(settings)
-        self.influx = InfluxSink(settings, profiles, self.queue)
+        self.influx = open_sink(settings, profiles, self.queue, tariffs)
+        self._store = _store_of(settings, profiles)
+        self._web = WebService(settings, profiles, self._store, self.health, lambda: report_of(self._facts()))
 
     @property
     def ports(self) -> dict[str, int]:
         """Give the TCP port of each listener by name, and of `http`; known once started."""
         listeners = [source.listener for source in self._sources]
         ports = {listener.options.name: listener.port for listener in listeners}
-        return {**ports, "http": self._health_server.port}
+        return {**ports, "http": self._web.port}
 
     async def start(self) -> None:
         """Listen, and begin to write.
@@ -131,7 +151,7 @@ class Recorder:
         """
         await asyncio.to_thread(self.queue.open)
         try:
-            await self._health_server.start()
+            await self._web.start()
             for source in self._sources:
                 await source.listener.start()
         except OSError:
@@ -139,7 +159,9 @@ class Recorder:
             await asyncio.to_thread(self.queue.close)
             raise
         self.queue.start()
+        await asyncio.to_thread(self._store.start)
         self.influx.start()
+        self._publish([start_point(self._settings.site, time.time_ns())])
         self._housekeeping = asyncio.create_task(self._keep_house(), name="housekeeping")
 
     async def stop(self) -> None:
@@ -150,51 +172,35 @@ class Recorder:
             with suppress(asyncio.CancelledError):
                 await self._housekeeping
         await self.influx.stop(STOP_WITHIN_SECONDS)
+        await asyncio.to_thread(self._store.close)
         await asyncio.to_thread(self.queue.close)
         waiting = self.queue.depth().points
-        if waiting:
+        if waiting and self.influx.configured:
             log.warning("stopped; points that InfluxDB did not take stay in the queue", points=waiting)
 
     def health(self) -> Health:
         """Tell what is wrong, and what to do about it."""
-        ages = self._sample_ages(time.time_ns())
-        problems = [
-            f"{device} of {site}: no sample for {age:.0f} s; does the controller's script run and send here?"
-            for (site, device), age in ages.items()
-            if age > STALE_AFTER_SECONDS
-        ]
-        if self.influx.problem:
-            problems.append(self.influx.problem)
-        if self.queue.problem:
-            problems.append(self.queue.problem)
-        problems += self.influx.side_problems
-        figures = self.influx.figures()
-        if figures["dead_letters"]:
-            problems.append(
-                f"InfluxDB refused {figures['dead_letters']:.0f} points: data_dir/dead-letters says why; "
-                "once that is mended, run: ess-recorder replay --dead-letters"
-            )
-        if figures["dropped"]:
-            problems.append(f"{figures['dropped']:.0f} points were dropped: the queue was full")
-        if figures["damaged"]:
-            problems.append(f"{figures['damaged']:.0f} points were lost by the queue's disk: check it")
-        return Health(
-            tuple(problems),
-            {
-                "sample_age_seconds": {f"{site}/{device}": age for (site, device), age in ages.items()},
-                "sources": {source.listener.options.name: source.figures() for source in self._sources},
-                "influxdb": {
-                    "state": self.influx.state,
-                    "set_up_problems": self.influx.set_up_problems,
-                    **figures,
-                    "late_range": self.influx.late_range,
-                    "gaps": [asdict(gap) for gap in self.queue.depth().gaps],
-                },
-            },
+        return health_of(self._facts())
+
+    def _facts(self) -> Facts:
+        now_ns = time.time_ns()
+        return Facts(
+            settings=self._settings,
+            started_s=self._started_ns / 1e9,
+            now_s=now_ns / 1e9,
+            ages=self._sample_ages(now_ns),
+            sources=[
+                SourceState(source.listener.options.name, source.site, source.figures())
+                for source in self._sources
+            ],
+            queue=self.queue,
+            influx=self.influx,
+            store=self._store,
         )
 
     def _source(self, settings: ListenerSettings) -> _Source:
-        site = settings.site or self._settings.site
+        own_site = settings.site or self._settings.site
+        fallback = None if settings.sites and settings.site is None else own_site
         options = ListenerOptions(
             settings.name,
             settings.bind,
@@ -204,10 +210,12 @@ class Recorder:
             settings.idle_close_seconds,
             settings.first_frame_within_seconds,
             settings.max_bytes_per_second,
+            SiteMap(settings.sites, fallback),
+            settings.reuse_port,
         )
-        flow = self._flows.setdefault(site, FlowBalance(self._settings.flow.meter_max_age_seconds))
 
-        def open_stream(_peer: str) -> _Stream:
+        def open_stream(site: str) -> _Stream:
+            flow = self._flows.setdefault(site, FlowBalance(self._settings.flow.meter_max_age_seconds))
             pipeline = Pipeline(
                 self._catalogue,
                 site,
@@ -215,17 +223,19 @@ class Recorder:
                 max_line_bytes=settings.max_line_bytes,
                 clock_tolerance_seconds=self._settings.clock.tolerance_seconds,
             )
-            stream = _Stream(source, pipeline, self._publish)
+            stream = _Stream(source, site, pipeline, self._publish)
             source.streams.add(stream)
             return stream
 
-        source = _Source(site, StraceTcpListener(options, open_stream))
+        source = _Source(own_site, StraceTcpListener(options, open_stream))
         return source
 
     def _publish(self, points: Sequence[Point]) -> None:
         if not points:
             return
         self.influx.append(points)
+        self._store.observe(points)
+        self._web.publish(points)
         for point in points:
             tags = dict(point.tags)
             if "device" in tags and point.measurement != HEALTH_MEASUREMENT and point.time_ns is not None:
@@ -235,9 +245,15 @@ class Recorder:
 
     def _sample_ages(self, now_ns: int) -> dict[tuple[str, str], float]:
         """Give the seconds since the newest sample of each site's devices, or since the start."""
-        expected = [(site, profile.device) for site in self._flows for profile in self._catalogue.profiles]
-        newest = dict.fromkeys(expected, self._started_ns) | self._newest_ns
-        return {key: max(0, now_ns - at_ns) / 1e9 for key, at_ns in newest.items()}
+        sites = sorted(set().union(*(source.expected_sites for source in self._sources)))
+        return {
+            (site, profile.device): max(
+                0, now_ns - self._newest_ns.get((site, profile.device), self._started_ns)
+            )
+            / 1e9
+            for site in sites
+            for profile in self._catalogue.profiles
+        }
 
     async def _keep_house(self) -> None:
         next_health = time.monotonic() + HEALTH_EVERY_SECONDS
@@ -268,15 +284,26 @@ class Recorder:
     async def _close_doors(self) -> None:
         for source in self._sources:
             await source.listener.close()
-        await self._health_server.close()
+        await self._web.close()
 
 
 def _queue_of(settings: Settings) -> DurableQueue:
     queue = settings.queue
     limits = Limits(
         max_bytes=queue.max_bytes,
-        max_age_seconds=inf if queue.max_age == "inf" else parse_duration(queue.max_age).total_seconds(),
+        max_age_seconds=_seconds(queue.max_age),
         max_memory_bytes=queue.max_memory_bytes,
         commit_interval_seconds=queue.commit_interval_seconds,
     )
     return DurableQueue(settings.data_dir / "queue", limits)
+
+
+def _store_of(settings: Settings, profiles: Sequence[Profile]) -> Store:
+    kept = settings.store
+    durations = {"1m": kept.minutes, "15m": kept.quarter_hours, "1h": kept.hours, "1d": kept.days}
+    limits = StoreLimits({name: _seconds(text) for name, text in durations.items()}, kept.max_bytes)
+    return Store(settings.data_dir, limits, settings.timezone, profiles)
+
+
+def _seconds(duration: str) -> float:
+    return inf if duration == "inf" else parse_duration(duration).total_seconds()

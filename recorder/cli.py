@@ -14,11 +14,13 @@ _COMMANDS = {
     "check": "Check the configuration, and say what to do about each finding.",
     "controller-script": "Print the script to copy onto the controller.",
     "decode": "Decode a captured stream into JSON lines.",
-    "demo": "Show a simulated plant being recorded, live.",
+    "demo": "Show a simulated plant being recorded, on a live page.",
     "queries": "Show, install or re-run the continuous queries.",
     "replay": "Write captured streams into InfluxDB.",
     "run": "Record: the service.",
+    "savings": "Compute anew what past days saved, by a tariff file.",
     "simulate": "Stream a simulated plant to a receiver.",
+    "status": "Show what a running recorder sees, live.",
 }
 
 

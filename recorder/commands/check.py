@@ -89,8 +89,11 @@ def _data_dir(settings: Settings) -> Finding:
 
 
 def _influxdb(settings: Settings) -> Iterator[Finding]:
-    server = open_server(settings)
     url = settings.influxdb.url
+    if not url:
+        yield Finding("no InfluxDB is configured: points stay here until ESS_INFLUXDB_URL names one")
+        return
+    server = open_server(settings)
     try:
         kind = server.detect()
         server.query("SHOW DATABASES")

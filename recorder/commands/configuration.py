@@ -1,4 +1,4 @@
-"""The settings file and the profiles that it names, loaded and checked against each other.
+"""The settings file, and the profiles and tariffs that it names, loaded and checked against each other.
 
 Takes the path of the settings file, or None for the shipped one, and the environment; gives a
 `Configuration`. Reads those files only, and never writes.
@@ -14,21 +14,23 @@ from recorder.profiles.parse import parse_profile
 from recorder.resources import shipped_config_dir
 from recorder.settings import TEXT_KEYS as SETTINGS_TEXT_KEYS
 from recorder.settings import DeviceSettings, Settings, check_settings, read_text
+from recorder.tariffs.model import Tariffs, parse_tariffs
 from recorder.yaml_document import ConfigurationError, Document, Mistake, nearest, parse_document
 
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
-    """Settings, and the profile of each device with its overrides, in the order of `devices`."""
+    """Settings, the profile of each device with its overrides, as in `devices`, and tariffs if any."""
 
     settings: Settings
     profiles: tuple[Profile, ...]
+    tariffs: Tariffs | None = None
 
 
 def load_configuration(path: Path | None, environment: Mapping[str, str]) -> Configuration:
-    """Load the settings file at `path` and every profile that it names.
+    """Load the settings file at `path` and every file that it names.
 
-    A profile is the name of a shipped one, or the path of a file, relative to the settings file.
+    A profile is the name of a shipped one, or the path of a file. Paths are relative to the settings file.
 
     Raises:
         ConfigurationError: with all mistakes found, each with file, line, key and what is allowed.
@@ -45,9 +47,14 @@ def load_configuration(path: Path | None, environment: Mapping[str, str]) -> Con
             mistakes.extend(error.mistakes)
     if not mistakes:
         mistakes.extend(_clashes(document, profiles))
+    tariffs = None
+    try:
+        tariffs = _load_tariffs(document, settings.tariff_file, environment)
+    except ConfigurationError as error:
+        mistakes.extend(error.mistakes)
     if mistakes:
         raise ConfigurationError(list(dict.fromkeys(mistakes)))
-    return Configuration(settings, tuple(profiles))
+    return Configuration(settings, tuple(profiles), tariffs)
 
 
 def _load_profile(document: Document, index: int, device: DeviceSettings) -> Profile:
@@ -60,6 +67,16 @@ def _load_profile(document: Document, index: int, device: DeviceSettings) -> Pro
         raise ConfigurationError([document.mistake(("devices", index, "profile"), problem, remedy)])
     profile = parse_profile(read_text(file), str(file))
     return replace(profile, unit=device.unit or profile.unit, device=device.device or profile.device)
+
+
+def _load_tariffs(document: Document, named: Path | None, environment: Mapping[str, str]) -> Tariffs | None:
+    if named is None:
+        return None
+    file = Path(document.file).parent / named
+    if not file.is_file():
+        remedy = "name a tariff file, relative to this one, or leave it empty"
+        raise ConfigurationError([document.mistake(("tariff_file",), f"there is no file {named}", remedy)])
+    return parse_tariffs(read_text(file), str(file), environment)
 
 
 def _clashes(document: Document, profiles: list[Profile]) -> list[Mistake]:

@@ -72,7 +72,7 @@ class LiveView:
         table = Table(box=None, pad_edge=False, header_style="dim")
         table.add_column("", width=8)
         table.add_column("now", justify="right", width=9)
-        table.add_column("mean of ten", justify="right", width=12)
+        table.add_column("mean of ten" if self.average_of_ten else "", justify="right", width=12)
         table.add_column(f"last {_HISTORY_SAMPLES} samples, 5 kW full", width=_HISTORY_SAMPLES)
         averages = self.average_of_ten
         rows = (

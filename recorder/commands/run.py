@@ -5,8 +5,10 @@ Takes the configuration, records until it is told to stop by SIGTERM or SIGINT.
 
 import asyncio
 import os
+import resource
 import signal
 from pathlib import Path
+from typing import Final
 
 import click
 import structlog
@@ -16,6 +18,8 @@ from recorder.commands.configuration import Configuration
 from recorder.commands.options import config_option, fail, load_or_exit
 from recorder.logs import set_up_logging
 from recorder.spool.segments import QueueLocked
+
+_OTHER_FILES: Final = 640
 
 log = structlog.get_logger(__name__)
 
@@ -34,6 +38,7 @@ def run(config: Path | None) -> None:
     os.umask(0o077)
     if os.geteuid() == 0:
         log.warning("running as root, which the recorder never needs", remedy="run it as a user of its own")
+    _allow_files(sum(listener.max_connections for listener in configuration.settings.listeners))
     try:
         asyncio.run(_serve(configuration))
     except QueueLocked as error:
@@ -45,14 +50,26 @@ def run(config: Path | None) -> None:
         )
 
 
+def _allow_files(connections: int) -> None:
+    """Raise the soft limit of open files to what the listeners may need, as far as the hard one allows."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = connections + _OTHER_FILES
+    if hard != resource.RLIM_INFINITY:
+        needed = min(needed, hard)
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
+
+
 async def _serve(configuration: Configuration) -> None:
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
-    recorder = Recorder(configuration.settings, configuration.profiles)
+    recorder = Recorder(configuration.settings, configuration.profiles, tariffs=configuration.tariffs)
     await recorder.start()
-    log.info("recording", site=configuration.settings.site, influxdb=configuration.settings.influxdb.url)
+    log.info(
+        "recording", site=configuration.settings.site, influxdb=configuration.settings.influxdb.url or "none"
+    )
     await stopping.wait()
     log.info("stopping")
     await recorder.stop()

@@ -1,11 +1,11 @@
-"""What is done from time to time: the audit of the database, and the repair of averages after an outage.
+"""What is done from time to time: the audit of the database, the repair of averages, and savings.
 
 Takes a scheduler and what is to be done, gives a job in a worker thread. Never runs one twice at once, and
 never makes up for missed runs.
 """
 
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from threading import Thread
 
@@ -15,7 +15,11 @@ from apscheduler.triggers.base import BaseTrigger
 
 from recorder.influx.errors import InfluxError
 from recorder.influx.repair import Repair
+from recorder.influx.savings import DailySavings
 from recorder.influx.setup import SetUp
+
+_SAVINGS_EVERY_SECONDS = 3600.0
+_FIRST_SAVINGS_AFTER_SECONDS = 5.0
 
 _log = structlog.get_logger(__name__)
 
@@ -72,6 +76,26 @@ def schedule_repair(
             worker.start()
 
     _add(scheduler, "repair", look, every_seconds)
+
+
+def schedule_savings(
+    scheduler: AsyncIOScheduler,
+    daily: DailySavings,
+    every_seconds: float = _SAVINGS_EVERY_SECONDS,
+    first_after_seconds: float = _FIRST_SAVINGS_AFTER_SECONDS,
+) -> None:
+    """Compute savings each `every_seconds`, in a worker thread of the scheduler's event loop."""
+    _add(scheduler, "savings", partial(_compute_savings, daily), every_seconds)
+    scheduler.modify_job("savings", next_run_time=datetime.now(UTC) + timedelta(seconds=first_after_seconds))
+
+
+def _compute_savings(daily: DailySavings) -> None:
+    """Yesterday and today, for energies that came late; an outage is the writer's to report."""
+    today = daily.today(datetime.now(UTC))
+    try:
+        daily.compute(today - timedelta(days=1), today)
+    except InfluxError as error:
+        _log.debug("savings were not computed", reason=str(error))
 
 
 def _add(scheduler: AsyncIOScheduler, name: str, job: Callable[[], object], every_seconds: float) -> None:

@@ -13,16 +13,16 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 import urllib3
-from influxdb_client.client.influxdb_client import InfluxDBClient
-from influxdb_client.client.write_api import SYNCHRONOUS
-from influxdb_client.rest import ApiException
 
 from recorder.influx.answers import reason_of
 from recorder.influx.errors import InfluxRefused, InfluxUnreachable
+
+if TYPE_CHECKING:
+    from recorder.influx.v2_write import V2Write
 
 Row = dict[str, Any]
 
@@ -96,17 +96,7 @@ class InfluxServer:
         self._url = connection.url.rstrip("/")
         self._pool = urllib3.PoolManager(retries=False)
         self._kind: ServerKind | None = None
-        # InfluxDB 1.8 and later take name and password of a 1.x user as the token of /api/v2/write.
-        token = connection.token or (connection.username and f"{connection.username}:{connection.password}")
-        self._client = InfluxDBClient(
-            connection.url,
-            token=token,
-            org="-",
-            timeout=int(connection.timeout_seconds * 1000),
-            enable_gzip=connection.compress,
-            retries=False,
-        )
-        self._write_api = self._client.write_api(write_options=SYNCHRONOUS)
+        self._v2_write: V2Write | None = None
 
     def detect(self) -> ServerKind:
         """Ask the server what it is; `write` goes by the latest answer.
@@ -131,20 +121,22 @@ class InfluxServer:
         )
         return self._kind
 
-    def write(self, lines: bytes) -> WriteAnswer:
+    def write(self, lines: bytes, policy: str = "") -> WriteAnswer:
         """Send lines of line protocol with ns stamps into the default retention policy, once.
+
+        With `policy` into that one, which InfluxDB 1.x has: it takes `/write`, whatever else it knows.
 
         Raises:
             InfluxUnreachable: Nothing answered in time; the lines may have been written.
         """
         kind = self._kind or self.detect()
-        if kind.has_v2_write:
+        if kind.has_v2_write and not policy:
             return self._write_v2(lines)
         headers = {"Content-Type": "text/plain; charset=utf-8"}
         if self.connection.compress:
             headers["Content-Encoding"] = "gzip"
             lines = gzip.compress(lines, _FAST_COMPRESSION)
-        parameters = urlencode({"db": self.connection.database, "precision": "ns"})
+        parameters = urlencode({"db": self.connection.database, "rp": policy, "precision": "ns"})
         return self._request("POST", f"/write?{parameters}", lines, headers)
 
     def query(self, statement: str, *, timeout_seconds: float | None = None) -> list[Row]:
@@ -176,21 +168,25 @@ class InfluxServer:
     def close(self) -> None:
         """Close the connections; the next call opens new ones."""
         self._pool.clear()
-        self._client.close()  # type: ignore[no-untyped-call]
+        if self._v2_write is not None:
+            self._v2_write.close()
 
     def _write_v2(self, lines: bytes) -> WriteAnswer:
+        if self._v2_write is None:
+            self._v2_write = self._open_v2()
         try:
-            self._write_api.write(self.connection.database, "-", lines)
-        except ApiException as error:
-            if not error.status:
-                raise self._unreachable(error) from None
-            return WriteAnswer(error.status, (error.body or "").encode(), _lower_case(error.headers))
+            answer = self._v2_write.write(lines)
         except urllib3.exceptions.HTTPError as error:
             raise self._unreachable(error) from None
-        except UnicodeDecodeError:
-            return WriteAnswer(0, b"the answer is no text", {})
-        # The client takes any 2xx for success and returns nothing; the status is in its last answer.
-        return WriteAnswer(self._client.api_client.last_response.status, b"", {})
+        return WriteAnswer(answer.status, answer.body, _lower_case(answer.headers))
+
+    def _open_v2(self) -> "V2Write":
+        from recorder.influx.v2_write import V2Write  # noqa: PLC0415  # slow to load, and seldom needed
+
+        to = self.connection
+        # InfluxDB 1.8 and later take name and password of a 1.x user as the token of /api/v2/write.
+        token = to.token or (to.username and f"{to.username}:{to.password}")
+        return V2Write(to.url, to.database, token, to.timeout_seconds, compress=to.compress)
 
     def _request(
         self,

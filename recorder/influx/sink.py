@@ -15,9 +15,11 @@ from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from recorder.influx.dead_letters import DIRECTORY, DeadLetters
 from recorder.influx.influxql import parse_duration
 from recorder.influx.late_range import FILE_NAME, LateRange
+from recorder.influx.no_server import NoServer, figures_of
 from recorder.influx.repair import LATE_AFTER_SECONDS, Repair
 from recorder.influx.retention import FOR_EVER, Retention
-from recorder.influx.schedule import begin_anew, schedule_audit, schedule_repair
+from recorder.influx.savings import DailySavings
+from recorder.influx.schedule import begin_anew, schedule_audit, schedule_repair, schedule_savings
 from recorder.influx.server import Connection, InfluxServer
 from recorder.influx.setup import SetUp, SetUpSettings
 from recorder.influx.writer import BatchingWriter, Hooks, WriterSettings, WriterState
@@ -26,16 +28,20 @@ from recorder.points.point import Point
 from recorder.profiles.model import Profile
 from recorder.settings import Settings
 from recorder.spool.queue import PointQueue
+from recorder.tariffs.model import Tariffs
+
+DEFAULT_URL: Final = "http://127.0.0.1:8086"
+"""Where commands look for an InfluxDB when none is configured."""
 
 _REPAIR_EVERY_SECONDS: Final = 10.0
 
 
 def open_server(settings: Settings) -> InfluxServer:
-    """Give the server that the settings name; nothing is sent yet."""
+    """Give the server that the settings name, else that of this machine; nothing is sent yet."""
     influxdb = settings.influxdb
     return InfluxServer(
         Connection(
-            url=influxdb.url,
+            url=influxdb.url or DEFAULT_URL,
             database=influxdb.database,
             username=influxdb.username or "",
             password=influxdb.password.get_secret_value() if influxdb.password else "",
@@ -64,6 +70,21 @@ def set_up_of(server: InfluxServer, settings: Settings, profiles: Sequence[Profi
     )
 
 
+def open_sink(
+    settings: Settings, profiles: Sequence[Profile], queue: PointQueue, tariffs: Tariffs | None = None
+) -> "InfluxSink | NoServer":
+    """Give what empties the queue: an InfluxDB, or nothing where none is configured.
+
+    With `tariffs` the savings of yesterday and today are computed each hour.
+    """
+    if not settings.influxdb.url:
+        return NoServer(queue)
+    sink = InfluxSink(settings, profiles, queue)
+    if tariffs is not None:
+        sink.compute_savings(tariffs, settings.timezone)
+    return sink
+
+
 def dead_letters_of(settings: Settings) -> DeadLetters:
     """Give the dead letters of the data directory; nothing is written yet."""
     return DeadLetters(settings.data_dir / DIRECTORY, lambda: datetime.now(UTC))
@@ -79,6 +100,8 @@ class InfluxSink:
         repair: whether what the continuous queries missed is computed again by itself, which takes the
             range of late points in the data directory for its own.
     """
+
+    configured: Final = True
 
     def __init__(
         self, settings: Settings, profiles: Sequence[Profile], queue: PointQueue, *, repair: bool = True
@@ -112,6 +135,10 @@ class InfluxSink:
         schedule_audit(self._scheduler, self._set_up, settings.queries.audit_every_seconds)
         if self.repair is not None:
             schedule_repair(self._scheduler, self.repair, self._has_drained, _REPAIR_EVERY_SECONDS)
+
+    def compute_savings(self, tariffs: Tariffs, timezone: str) -> None:
+        """Plan the savings of yesterday and today, by local time, for each hour from the start on."""
+        schedule_savings(self._scheduler, DailySavings(self._server, tariffs, timezone))
 
     def start(self) -> None:
         """Begin to write and to audit; needs a running event loop."""
@@ -180,20 +207,15 @@ class InfluxSink:
 
     def figures(self) -> dict[str, float]:
         """How full the queue is, and what became of points since the start."""
-        depth, counters = self._queue.depth(), self._writer.counters
-        return {
-            "queue_points": depth.points,
-            "queue_bytes": depth.nbytes,
-            "queue_age": depth.oldest_age_seconds,
-            "dropped": depth.dropped,
-            "damaged": depth.damaged,
-            "rejected": depth.rejected,
-            "written": counters.written,
-            "retries": counters.retries,
-            "dead_letters": self.dead_letters.added,
-            "late_seconds": self.repair.late_seconds if self.repair else 0.0,
-            "backfills": self.repair.completed if self.repair else 0,
-        }
+        counters = self._writer.counters
+        return figures_of(
+            self._queue.depth(),
+            written=counters.written,
+            retries=counters.retries,
+            dead_letters=self.dead_letters.added,
+            late_seconds=self.repair.late_seconds if self.repair else 0.0,
+            backfills=self.repair.completed if self.repair else 0,
+        )
 
     def _has_drained(self) -> bool:
         """Whether nothing waits that a repair would miss."""

@@ -7,6 +7,7 @@ Takes figures, gives points. Never does I/O.
     site, source=NAME      connections, clock_offset (s), and every name in `recorder.counts`
     site, source=writer    queue_points, queue_bytes, queue_age (s), dropped, damaged, rejected,
                            written, retries, dead_letters, late_seconds (s), backfills
+    site, source=recorder  started: 1 at the moment of each start, and nothing else
 """
 
 from collections.abc import Mapping
@@ -33,3 +34,8 @@ def writer_point(site: str, figures: Mapping[str, float], now_ns: int) -> Point:
     """Tell how full the queue is and what the writer did since the recorder started."""
     fields = {name: float(value) for name, value in figures.items()}
     return Point(MEASUREMENT, (("site", site), ("source", "writer")), fields, now_ns)
+
+
+def start_point(site: str, now_ns: int) -> Point:
+    """Tell that the recorder was started, for the annotations of the dashboards."""
+    return Point(MEASUREMENT, (("site", site), ("source", "recorder")), {"started": 1.0}, now_ns)

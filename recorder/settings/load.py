@@ -5,13 +5,14 @@ secret files it names, and nothing else; never shows a secret in a message.
 """
 
 from collections.abc import Iterator, Mapping
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
 from pydantic import SecretStr
 
 from recorder.secrets import secret_in
-from recorder.settings.model import TEXT_KEYS, InfluxSettings, Settings
+from recorder.settings.model import TEXT_KEYS, Settings
 from recorder.yaml_document import (
     MAX_TEXT_BYTES,
     ConfigurationError,
@@ -40,10 +41,10 @@ def check_settings(document: Document) -> Settings:
     if settings.writer.retry_min_seconds > settings.writer.retry_max_seconds:
         path = ("writer", "retry_min_seconds")
         mistakes.append(document.mistake(path, "is above retry_max_seconds", "allowed is at most that"))
-    influxdb, found = _with_secrets(document, settings.influxdb)
+    settings, found = _with_secrets(document, settings)
     if mistakes or found:
         raise ConfigurationError([*mistakes, *found])
-    return settings.model_copy(update={"influxdb": influxdb})
+    return settings
 
 
 def read_text(path: Path) -> str:
@@ -69,11 +70,23 @@ def _listener_mistakes(document: Document, settings: Settings) -> Iterator[Mista
             problem = "another listener has this name"
             yield document.mistake(("listeners", index, "name"), problem, "give each its own name")
         names.add(listener.name)
+        yield from _repeated_networks(document, index)
         for other, bind, port in taken:
             if listener.port == port != 0 and _same_address(listener.bind, bind):
                 problem = f"{port} is taken by {other}"
                 yield document.mistake(("listeners", index, "port"), problem, "give each its own port")
         taken.append((listener.name, listener.bind, listener.port))
+
+
+def _repeated_networks(document: Document, index: int) -> Iterator[Mistake]:
+    """Networks of a listener's `sites` that are one and the same, written in two ways."""
+    written: dict[object, str] = {}
+    for text in document.data["listeners"][index].get("sites", ()):
+        network = ip_network(text)
+        if network in written:
+            problem = f"is the same network as {written[network]}"
+            yield document.mistake(("listeners", index, "sites", text), problem, "keep one of them")
+        written[network] = text
 
 
 def _same_address(one: str, other: str) -> bool:
@@ -94,8 +107,9 @@ def _access_mistakes(document: Document, settings: Settings) -> Iterator[Mistake
         if secrets and not login.username:
             remedy = "give username, or leave the password empty"
             yield document.mistake((*path, secrets[0]), "a password without a username", remedy)
-    if influxdb.token and influxdb.token_file:
-        yield document.mistake(("influxdb", "token_file"), "token is given too", "keep one of them")
+    for section, holder in (("influxdb", influxdb), ("http", settings.http)):
+        if holder.token and holder.token_file:
+            yield document.mistake((section, "token_file"), "token is given too", "keep one of them")
     if influxdb.username and (influxdb.token or influxdb.token_file):
         key = "token" if influxdb.token else "token_file"
         yield document.mistake(("influxdb", key), "a username is given too", "use a username or a token")
@@ -107,7 +121,7 @@ def _access_mistakes(document: Document, settings: Settings) -> Iterator[Mistake
         yield document.mistake(("influxdb", "reader", "username"), problem, "give it another name")
 
 
-def _with_secrets(document: Document, influxdb: InfluxSettings) -> tuple[InfluxSettings, list[Mistake]]:
+def _with_secrets(document: Document, settings: Settings) -> tuple[Settings, list[Mistake]]:
     """The settings with the content of their secret files, and what is wrong with those files."""
     mistakes: list[Mistake] = []
 
@@ -123,6 +137,7 @@ def _with_secrets(document: Document, influxdb: InfluxSettings) -> tuple[InfluxS
             )
             return None
 
+    influxdb, http = settings.influxdb, settings.http
     reader = influxdb.reader
     path: KeyPath = ("influxdb", "reader", "password_file")
     reader = reader.model_copy(update={"password": secret(path, reader.password_file, reader.password)})
@@ -131,4 +146,6 @@ def _with_secrets(document: Document, influxdb: InfluxSettings) -> tuple[InfluxS
         "password": secret(("influxdb", "password_file"), influxdb.password_file, influxdb.password),
         "token": secret(("influxdb", "token_file"), influxdb.token_file, influxdb.token),
     }
-    return influxdb.model_copy(update=update), mistakes
+    token = {"token": secret(("http", "token_file"), http.token_file, http.token)}
+    sections = {"influxdb": influxdb.model_copy(update=update), "http": http.model_copy(update=token)}
+    return settings.model_copy(update=sections), mistakes

@@ -16,13 +16,15 @@ from recorder.settings.values import (
     Flag,
     Label,
     NetworkText,
+    OptionalFile,
     OptionalLabel,
+    OptionalUrl,
     Port,
     Seconds,
     Secret,
     SecretFile,
+    Sites,
     TimeZone,
-    Url,
 )
 from recorder.yaml_document import Allowed
 
@@ -30,6 +32,7 @@ from recorder.yaml_document import Allowed
 TEXT_KEYS = frozenset(
     {"site", "timezone", "data_dir", "name", "bind", "profile", "device", "url", "database"}
     | {"username", "password", "password_file", "token", "token_file", "raw", "avg10", "rollups"}
+    | {"minutes", "quarter_hours", "hours", "days", "tariff_file"}
 )
 
 
@@ -38,18 +41,24 @@ class _Model(BaseModel):
 
 
 class ListenerSettings(_Model):
-    """One TCP port that takes a stream of strace text; `site` overrides the recorder's."""
+    """One TCP port that takes streams of strace text; `site` overrides the recorder's.
+
+    `sites` gives a stream its site by its address. An address that it does not hold has the site of
+    `site`, and where that is left out too it is refused: two homes in one series cannot be told apart.
+    """
 
     name: Label
     bind: Bind = "0.0.0.0"  # noqa: S104  # the controller sends from another machine; `allow` bounds who may
     port: Port
+    reuse_port: Flag = False
     site: OptionalLabel = None
+    sites: Sites = Field(default_factory=dict)
     allow: Annotated[
         tuple[NetworkText, ...],
         Field(min_length=1),
         Allowed("a list of networks or addresses, such as 192.168.1.0/24 (no bits behind the prefix)"),
     ] = PRIVATE_NETWORKS
-    max_connections: Annotated[int, Field(ge=1, le=4096), Allowed("a number from 1 to 4096")] = 32
+    max_connections: Annotated[int, Field(ge=1, le=65535), Allowed("a number from 1 to 65535")] = 32
     max_line_bytes: Annotated[
         int, Field(ge=1024, le=1 << 20), Allowed("a number of bytes from 1024 to 1048576")
     ] = 65536
@@ -61,10 +70,12 @@ class ListenerSettings(_Model):
 
 
 class HttpSettings(_Model):
-    """The live page, JSON and metrics."""
+    """The live page, JSON and metrics; `token` holds the secret wherever it came from."""
 
     bind: Bind = "127.0.0.1"
     port: Port = 8080
+    token: Secret = None
+    token_file: SecretFile = None
 
 
 class DeviceSettings(_Model):
@@ -91,9 +102,12 @@ class ReaderSettings(_Model):
 
 
 class InfluxSettings(_Model):
-    """Where points go; `password` and `token` hold the secrets wherever they came from."""
+    """Where points go; `password` and `token` hold the secrets wherever they came from.
 
-    url: Url = "http://127.0.0.1:8086"
+    Without a `url` there is no InfluxDB: points stay in the queue until there is one.
+    """
+
+    url: OptionalUrl = ""
     database: Annotated[
         str,
         Field(pattern=r"\A[A-Za-z0-9][A-Za-z0-9_.-]{0,63}\z"),
@@ -127,6 +141,16 @@ class QueueSettings(_Model):
     max_age: Duration = "90d"
     max_memory_bytes: Bytes = 32 << 20
     commit_interval_seconds: Seconds = 10.0
+
+
+class StoreSettings(_Model):
+    """How long the recorder's own history keeps each width of buckets, and how large its file may be."""
+
+    minutes: Duration = "90d"
+    quarter_hours: Duration = "1100d"
+    hours: Duration = "inf"
+    days: Duration = "inf"
+    max_bytes: Bytes = 1 << 30
 
 
 class RetentionSettings(_Model):
@@ -167,6 +191,7 @@ class Settings(_Model):
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], Allowed("debug, info, warning or error")
     ] = "info"
+    tariff_file: OptionalFile = None
     listeners: Annotated[
         tuple[ListenerSettings, ...],
         Field(min_length=1, max_length=256),
@@ -181,6 +206,7 @@ class Settings(_Model):
     influxdb: InfluxSettings = InfluxSettings()
     writer: WriterSettings = WriterSettings()
     queue: QueueSettings = QueueSettings()
+    store: StoreSettings = StoreSettings()
     retention: RetentionSettings = RetentionSettings()
     queries: QueriesSettings = QueriesSettings()
     flow: FlowSettings = FlowSettings()

@@ -54,6 +54,8 @@ def _host(name: str) -> str:
 
 
 def _url(text: str) -> str:
+    if not text:
+        return text
     parts = urlsplit(text)
     _require(parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0 and text.isprintable())
     _require(not (parts.query or parts.fragment or "@" in parts.netloc or " " in text))
@@ -88,6 +90,9 @@ Directory = Annotated[Path, BeforeValidator(_path), Allowed("a path")]
 SecretFile = Annotated[
     Path | None, BeforeValidator(_path), Allowed("the path of a file that holds the secret, or empty")
 ]
+OptionalFile = Annotated[
+    Path | None, BeforeValidator(_path), Allowed("the path of a file, or empty for none")
+]
 Secret = Annotated[
     Annotated[SecretStr, Field(max_length=MAX_SECRET_BYTES)] | None,
     Empty,
@@ -102,9 +107,17 @@ Duration = Annotated[
 ]
 Bytes = Annotated[int, Field(ge=65536, le=1 << 40), Allowed("a number of bytes from 65536 to 1099511627776")]
 NetworkText = Annotated[Network, BeforeValidator(_network)]
+Sites = Annotated[
+    dict[NetworkText, Text],
+    Field(max_length=65536),
+    Allowed("networks or addresses, each with its site, such as 192.168.7.0/24: garage"),
+]
 TimeZone = Annotated[str, AfterValidator(_timezone), Allowed("an IANA time zone, such as Europe/Berlin")]
-Url = Annotated[
+OptionalUrl = Annotated[
     str,
     AfterValidator(_url),
-    Allowed("an http:// or https:// address without user and password, such as http://127.0.0.1:8086"),
+    Allowed(
+        "an http:// or https:// address without user and password, such as http://127.0.0.1:8086, "
+        "or empty for none"
+    ),
 ]

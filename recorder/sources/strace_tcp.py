@@ -1,6 +1,6 @@
 """TCP listeners for streams of strace text.
 
-Takes connections from allowed addresses, gives their bytes to a `StreamHandler` each. Never waits
+Takes connections from allowed addresses with a site, gives their bytes to a `StreamHandler` each. Never waits
 for what is behind the handler, and never looks into the text.
 """
 
@@ -10,20 +10,21 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Network, IPv6Network, ip_address
+from ipaddress import ip_address
 from typing import Final
 
 import structlog
 
 from recorder.logs import SeldomLog
+from recorder.sources.sites import Network, SiteMap
 from recorder.sources.stream import StreamHandler
-
-Network = IPv4Network | IPv6Network
 
 _READ_CHECKS_PER_IDLE_PERIOD: Final = 4
 # Under a flood many wait in the kernel, and few are taken at a time: file descriptors must not run out.
 _BACKLOG: Final = 1024
 _ACCEPTED_AT_A_TIME: Final = 8
+# So much of one stream is decoded before the others have their turn.
+_READ_BYTES: Final = 64 << 10
 _KEEPALIVE_OPTIONS: Final = (
     (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
     (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 30),
@@ -40,7 +41,9 @@ class ListenerOptions:
 
     `port` 0 takes any free one. A connection without a byte for `idle_close_seconds` is closed, and one
     without a valid frame after `first_frame_within_seconds`. One that sends more than
-    `max_bytes_per_second` is read at that pace; a home sends 4 KB/s.
+    `max_bytes_per_second` is read at that pace; a home sends 4 KB/s. With `reuse_port` other processes
+    may listen on the same port, and the kernel shares connections out among them. An address without a
+    site in `sites` is refused.
     """
 
     name: str
@@ -51,6 +54,8 @@ class ListenerOptions:
     idle_close_seconds: float
     first_frame_within_seconds: float
     max_bytes_per_second: int
+    sites: SiteMap
+    reuse_port: bool = False
 
 
 class StraceTcpListener:
@@ -63,7 +68,7 @@ class StraceTcpListener:
 
     Args:
         options: see `ListenerOptions`.
-        open_stream: called with the peer's address for each accepted connection.
+        open_stream: called with the stream's site for each accepted connection.
     """
 
     def __init__(self, options: ListenerOptions, open_stream: Callable[[str], StreamHandler]) -> None:
@@ -74,6 +79,8 @@ class StraceTcpListener:
         self._connections: set[_Connection] = set()
         self._server: asyncio.Server | None = None
         self.say = SeldomLog(log.info, time.monotonic)
+        # One for all connections: what was read is copied out before the next read.
+        self.buffer = memoryview(bytearray(_READ_BYTES))
 
     @property
     def connections(self) -> int:
@@ -88,7 +95,11 @@ class StraceTcpListener:
         """
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(
-            lambda: _Connection(self), self.options.bind, self.options.port, backlog=_ACCEPTED_AT_A_TIME
+            lambda: _Connection(self),
+            self.options.bind,
+            self.options.port,
+            backlog=_ACCEPTED_AT_A_TIME,
+            reuse_port=self.options.reuse_port,
         )
         for listening in self._server.sockets:
             with listening.dup() as twin:
@@ -107,11 +118,20 @@ class StraceTcpListener:
     def admit(self, connection: "_Connection", address: str) -> StreamHandler | None:
         """Decide on a new connection: a handler for its bytes, or None where it is refused."""
         peer = ip_address(address.partition("%")[0])
-        mapped = getattr(peer, "ipv4_mapped", None)
-        if not any((mapped or peer) in network for network in self.options.allow):
+        peer = getattr(peer, "ipv4_mapped", None) or peer
+        if not any(peer in network for network in self.options.allow):
             self.counts["refused_address"] += 1
             self.say(
                 "connection refused: its address is not in the listener's allow list",
+                listener=self.options.name,
+                peer=address,
+            )
+            return None
+        site = self.options.sites.site_of(peer)
+        if site is None:
+            self.counts["refused_site"] += 1
+            self.say(
+                "connection refused: its address has no site in the listener's sites",
                 listener=self.options.name,
                 peer=address,
             )
@@ -123,7 +143,7 @@ class StraceTcpListener:
         self.counts["accepted"] += 1
         self._connections.add(connection)
         self.say("stream opened", listener=self.options.name, peer=address)
-        return self._open_stream(address)
+        return self._open_stream(site)
 
     def forget(self, connection: "_Connection") -> None:
         """Learn that a connection is gone."""
@@ -140,7 +160,7 @@ class StraceTcpListener:
         return True
 
 
-class _Connection(asyncio.Protocol):
+class _Connection(asyncio.BufferedProtocol):
     """One accepted connection."""
 
     def __init__(self, listener: StraceTcpListener) -> None:
@@ -165,7 +185,7 @@ class _Connection(asyncio.Protocol):
         self.address = transport.get_extra_info("peername", ("0.0.0.0",))[0]  # noqa: S104
         self._handler = self._listener.admit(self, self.address)
         if self._handler is None:
-            transport.abort()
+            self._transport.abort()
             return
         connected = transport.get_extra_info("socket")
         for level, option, value in _KEEPALIVE_OPTIONS:
@@ -174,12 +194,15 @@ class _Connection(asyncio.Protocol):
         self._allowance = self._listener.options.max_bytes_per_second
         self._check_idle()
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002  # the caller's guess
+        return self._listener.buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
         now = asyncio.get_running_loop().time()
-        self._throttle(len(data), now - self.last_read)
+        self._throttle(nbytes, now - self.last_read)
         self.last_read = now
         if self._handler is not None:
-            self._handler.feed(data, time.time_ns())
+            self._handler.feed(bytes(self._listener.buffer[:nbytes]), time.time_ns())
 
     def _throttle(self, received: int, seconds: float) -> None:
         """Leave what comes too fast in the kernel for a while, so that other streams keep their turn."""

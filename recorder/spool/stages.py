@@ -43,6 +43,8 @@ class Stages:
         self._recent: deque[Group] = deque()
         self._backlog: deque[Group] = deque()
         self._out: dict[int, list[Group]] = {}
+        # When the oldest line of each batch was appended: `depth` is asked for too often to look.
+        self._out_since: dict[int, float] = {}
         self._appended = self._taken = 0
         self._held_points = self._held_bytes = 0
         self._dropped = self._rejected = self._damaged = 0
@@ -89,6 +91,7 @@ class Stages:
             return None
         self._taken += 1
         self._out[self._taken] = groups
+        self._out_since[self._taken] = min(group.appended_at for group in groups)
         lines = tuple(line for group in groups for line in group.lines)
         return Batch(self._taken, lines, size_of(lines))
 
@@ -96,11 +99,13 @@ class Stages:
         """Forget a batch of which these lines were refused; raises `KeyError` where it is not out."""
         for group in self._out.pop(batch.sequence):
             self._settle(group)
+        del self._out_since[batch.sequence]
         self._rejected += len(reasons)
 
     def keep(self, batch: Batch) -> None:
         """Put a batch back to where it was; raises `KeyError` where it is not out."""
         groups = self._out.pop(batch.sequence)
+        del self._out_since[batch.sequence]
         stored = [*self._backlog, *(group for group in groups if self._is_stored(group))]
         held = sorted((group for group in groups if not self._is_stored(group)), key=_position)
         self._backlog = deque(sorted(stored, key=lambda group: group.number or 0))
@@ -108,7 +113,7 @@ class Stages:
 
     def depth(self) -> Depth:
         """Tell how full the queue is, memory and disk together."""
-        oldest = [group.appended_at for group in self._out_groups()]
+        oldest = [*self._out_since.values()]
         oldest += [waiting[0].appended_at for waiting in (self._recent, self._backlog) if waiting]
         unread = self.ledger.unread()
         if unread is not None:

@@ -136,12 +136,3 @@ def test_queries_apply_twice_changes_nothing_the_second_time(tmp_path: Path) -> 
         assert b"pcs_avg10" in ess_recorder("queries", "apply", env=env).stdout
         again = ess_recorder("queries", "apply", env=env)
     assert (again.returncode, again.stdout) == (0, b"nothing to change\n")
-
-
-def test_demo_shows_flows_and_averages() -> None:
-    """A quarter of a minute of the demo shows energy flows, and means of ten from InfluxDB's own queries."""
-    done = ess_recorder("demo", "--seconds", "16", "--speed", "2")
-    assert done.returncode == 0, done.stderr
-    assert b"PV > " in done.stdout
-    assert b"mean of ten: pv_power" in done.stdout
-    assert b"points written to InfluxDB" in done.stdout

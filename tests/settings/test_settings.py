@@ -35,9 +35,12 @@ VARIABLES: list[tuple[dict[str, str], str, object, object]] = [
     ({"ESS_POWERMETER_PORT": "6002"}, "listeners.1.port", 5002, 6002),
     ({"ESS_HTTP_BIND": "0.0.0.0"}, "http.bind", "127.0.0.1", "0.0.0.0"),
     ({"ESS_HTTP_PORT": "0"}, "http.port", 8080, 0),
+    ({"ESS_HTTP_TOKEN": "0123"}, "http.token", None, "0123"),
+    ({"ESS_HTTP_TOKEN_FILE": "{secret}"}, "http.token", None, "from a file"),
     ({"ESS_DATA_DIR": "/var/lib/ess"}, "data_dir", Path("data"), Path("/var/lib/ess")),
     ({"ESS_LOG_LEVEL": "debug"}, "log_level", "info", "debug"),
-    ({"ESS_INFLUXDB_URL": "https://db:1/x/"}, "influxdb.url", "http://127.0.0.1:8086", "https://db:1/x"),
+    ({"ESS_TARIFF_FILE": "tariff.yaml"}, "tariff_file", None, Path("tariff.yaml")),
+    ({"ESS_INFLUXDB_URL": "https://db:1/x/"}, "influxdb.url", "", "https://db:1/x"),
     ({"ESS_INFLUXDB_DATABASE": "energy"}, "influxdb.database", "ess", "energy"),
     (LOGIN, "influxdb.username", None, "ess"),
     (LOGIN, "influxdb.password", None, "correct horse"),
@@ -85,7 +88,7 @@ def test_every_variable_of_the_shipped_file_is_tested() -> None:
 def test_shipped_file_shows_the_defaults() -> None:
     """What the shipped file sets without a variable is what a file that leaves it out gets."""
     shipped = load_settings(SHIPPED, {})
-    for name in ("writer", "queue", "retention", "queries", "flow", "clock", "influxdb", "http"):
+    for name in ("writer", "queue", "retention", "queries", "flow", "clock", "influxdb", "http", "store"):
         assert getattr(shipped, name) == Settings.model_fields[name].default
 
 

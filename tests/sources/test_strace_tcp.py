@@ -3,19 +3,23 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from ipaddress import ip_network
 
 import pytest
 
+from recorder.sources.sites import Network, SiteMap
 from recorder.sources.strace_tcp import ListenerOptions, StraceTcpListener
 
 LOOPBACK = ip_network("127.0.0.0/8")
+HOME = SiteMap({}, "home")
 
 
 class Recording:
     """A handler that keeps what it was fed."""
 
-    def __init__(self) -> None:
+    def __init__(self, site: str) -> None:
+        self.site = site
         self.text = b""
         self.finished = 0
         self.times_ns: list[int] = []
@@ -40,16 +44,19 @@ async def until(condition: Callable[[], bool]) -> None:
 
 @asynccontextmanager
 async def listening(
+    *,
     max_connections: int = 8,
     idle_close_seconds: float = 30.0,
     allow: str = "127.0.0.0/8",
     first_frame_within_seconds: float = 30.0,
     max_bytes_per_second: int = 1 << 20,
+    reuse_port: bool = False,
+    sites: dict[Network, str] | None = None,
 ) -> AsyncIterator[tuple[StraceTcpListener, list[Recording]]]:
     opened: list[Recording] = []
 
-    def open_stream(_peer: str) -> Recording:
-        opened.append(Recording())
+    def open_stream(site: str) -> Recording:
+        opened.append(Recording(site))
         return opened[-1]
 
     options = ListenerOptions(
@@ -61,6 +68,8 @@ async def listening(
         idle_close_seconds,
         first_frame_within_seconds,
         max_bytes_per_second,
+        SiteMap(sites or {}, None if sites else "home"),
+        reuse_port,
     )
     listener = StraceTcpListener(options, open_stream)
     await listener.start()
@@ -129,6 +138,36 @@ async def test_address_that_is_not_allowed_is_refused() -> None:
         assert listener.counts["refused_address"] == 1
 
 
+async def test_address_tells_the_site() -> None:
+    """Streams from different addresses belong to different sites, on one port."""
+    sites: dict[Network, str] = {ip_network("127.0.0.2"): "north", ip_network("127.0.0.0/24"): "south"}
+    async with listening(sites=sites) as (listener, opened):
+        for source in ("127.0.0.2", "127.0.0.3"):
+            await connect(listener, source)
+        await until(lambda: len(opened) == 2)
+        assert [stream.site for stream in opened] == ["north", "south"]
+
+
+async def test_address_without_a_site_is_refused() -> None:
+    """A peer that no entry of `sites` holds is closed before a byte is read, and counted."""
+    async with listening(sites={ip_network("127.0.0.2"): "north"}) as (listener, opened):
+        reader, _ = await connect(listener)
+        assert await asyncio.wait_for(reader.read(), 10) == b""
+        assert opened == []
+        assert listener.counts["refused_site"] == 1
+
+
+async def test_two_listeners_share_a_port_where_both_say_so() -> None:
+    """With reuse_port a second listener takes the port too; without, it is an error as before."""
+    async with listening(reuse_port=True) as (listener, _):
+        shared = replace(listener.options, port=listener.port)
+        second = StraceTcpListener(shared, Recording)
+        await second.start()
+        await second.close()
+        with pytest.raises(OSError, match="in use"):
+            await StraceTcpListener(replace(shared, reuse_port=False), Recording).start()
+
+
 async def test_useful_connection_is_kept_when_all_places_are_taken() -> None:
     """At the limit a connection without a frame makes room, and one with frames stays."""
     async with listening(max_connections=2) as (listener, opened):
@@ -172,9 +211,9 @@ async def test_new_connection_is_refused_when_all_are_useful() -> None:
 async def test_loss_of_a_taken_port_is_an_error() -> None:
     """Two listeners cannot have one port: the second says so."""
     async with listening() as (listener, _):
-        options = ListenerOptions("other", "127.0.0.1", listener.port, (LOOPBACK,), 1, 1.0, 1.0, 65536)
+        options = ListenerOptions("other", "127.0.0.1", listener.port, (LOOPBACK,), 1, 1.0, 1.0, 65536, HOME)
         with pytest.raises(OSError, match="in use"):
-            await StraceTcpListener(options, lambda _peer: Recording()).start()
+            await StraceTcpListener(options, Recording).start()
 
 
 async def test_connection_without_a_frame_is_closed() -> None:

@@ -79,6 +79,12 @@ class Service:
             with error:
                 return error.code, json.load(error)
 
+    def report(self) -> dict[str, Any]:
+        """Give what `/api/v1/health` tells of every part."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.http_port}/api/v1/health", timeout=10) as answer:
+            report: dict[str, Any] = json.load(answer)
+            return report
+
     def send(self, text: bytes, port: int | None = None) -> None:
         """Send text over one connection, then close it."""
         with socket.create_connection(("127.0.0.1", port or self.pcs_port)) as connection:

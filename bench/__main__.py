@@ -1,0 +1,66 @@
+"""`python -m bench [--quick] [NAME...]`: measures, prints a table, and writes `docs/performance.md`.
+
+Takes the names of benches, or none for all. Only a run of all of them writes the page. Exit code 1 where one
+cannot run, with the reason.
+"""
+
+import argparse
+import sys
+from functools import partial
+from importlib import import_module
+from typing import Final
+
+from rich.console import Console
+from rich.status import Status
+
+from bench.report import (
+    DOCUMENT,
+    CannotRunError,
+    Options,
+    Result,
+    document,
+    terminal_table,
+    this_machine,
+)
+from recorder.logs import set_up_logging
+
+BENCHES: Final = ("decode", "write", "replay", "latency", "fleet", "home", "startup", "panels")
+
+
+def _show(status: Status, name: str, message: str) -> None:
+    status.update(f"{name}: {message}")
+
+
+def main() -> int:
+    """Run the benches that the command line names; 0 where all of them could."""
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"one of {', '.join(BENCHES)}; default: all")
+    parser.add_argument("--quick", action="store_true", help="shorter and fewer runs, to try it out")
+    chosen = parser.parse_args()
+    unknown = set(chosen.names) - set(BENCHES)
+    if unknown:
+        parser.error(f"no bench is named {', '.join(sorted(unknown))}")
+    console = Console()
+    set_up_logging("warning")
+    machine = this_machine()
+    console.print(str(machine))
+    results: list[Result] = []
+    failed = False
+    for name in chosen.names or BENCHES:
+        with console.status(name) as status:
+            options = Options(chosen.quick, partial(_show, status, name))
+            try:
+                results.append(import_module(f"bench.{name}").run(options))
+            except CannotRunError as error:
+                failed = True
+                console.print(f"{name} cannot run: {error}")
+                continue
+        console.print(terminal_table(results[-1:]))
+    if not chosen.names and not failed:
+        DOCUMENT.write_text(document(results, machine, quick=chosen.quick))
+        console.print(f"written: {DOCUMENT.name}")
+    return int(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,266 @@
+"""The store's file: one SQLite database with the cells of each bucket as one row.
+
+Takes cells to merge into what is there, gives them back by series and range. Never trusts what it
+reads: each row has a checksum, and one that is damaged counts as not there. Used by one thread at a time.
+
+    series   id, site, measurement, device, fields in the order of the cells (only ever appended to)
+    bucket   key = series, step and time in one integer, so that a range is one walk through the file
+"""
+
+import json
+import sqlite3
+import struct
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Final, NoReturn
+from zlib import crc32
+
+import structlog
+
+from recorder.store.buckets import STEPS, Cells, Step, merge
+from recorder.store.thinning import SeriesKey
+
+FILE_NAME: Final = "history.db"
+_APPLICATION_ID: Final = 0x45535348
+_VERSION: Final = 1
+_TABLES: Final = (
+    "CREATE TABLE IF NOT EXISTS series (number INTEGER PRIMARY KEY, site, measurement, device, fields, crc)",
+    "CREATE TABLE IF NOT EXISTS bucket (key INTEGER PRIMARY KEY, cells BLOB)",
+)
+_DAMAGE: Final = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+_CELL: Final = struct.Struct("<4d")
+_CRC: Final = struct.Struct("<I")
+# Minutes fit into 32 bits until the year 10000; above them stand the series and the step.
+_TIME_BITS: Final = 32
+_MOST_SET_ASIDE: Final = 3
+
+_log = structlog.get_logger(__name__)
+
+
+class Database:
+    """The open file; a damaged one, or one of another program, is moved aside and a fresh one begun.
+
+    Args:
+        path: the file; made, with its directory, where it is not there.
+
+    Raises:
+        OSError: it cannot be made.
+        sqlite3.Error: it cannot be opened, for another reason than damage.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.damaged_rows = 0
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._series: dict[SeriesKey, tuple[int, list[str]]] = {}
+        try:
+            self._connection = self._open()
+        except sqlite3.DatabaseError as error:
+            if not is_damage(error):
+                raise
+            self._set_aside(str(error))
+            self._connection = self._open()
+
+    @property
+    def series(self) -> tuple[SeriesKey, ...]:
+        """The series that are stored."""
+        return tuple(self._series)
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._connection.close()
+
+    def set_aside(self, reason: str) -> None:
+        """Close the file and move it out of the way, because it is damaged."""
+        self._connection.close()
+        self._set_aside(reason)
+
+    def add(self, rows: Mapping[tuple[SeriesKey, Step, int], Cells]) -> None:
+        """Merge cells into the buckets that they belong to: all of them, or none when it fails.
+
+        Raises:
+            sqlite3.Error: the file cannot be written.
+        """
+        known = dict(self._series)
+        with self._connection:
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                for (series, step, begin_s), cells in rows.items():
+                    number, names = self._number_of(series, cells)
+                    key = _key(number, step, begin_s)
+                    found = self._connection.execute("SELECT cells FROM bucket WHERE key = ?", (key,))
+                    stored = next((self._decode(key, blob, _places(names)) for (blob,) in found), {})
+                    merge(stored, cells)
+                    row = (key, _encode(key, stored, names))
+                    self._connection.execute("INSERT OR REPLACE INTO bucket VALUES (?, ?)", row)
+            except BaseException:
+                self._series = known
+                raise
+
+    def read(
+        self, series: SeriesKey, wanted: Container[str], step: Step, start_s: int, end_s: int
+    ) -> Iterator[tuple[int, Cells]]:
+        """Give the cells of the wanted fields, of a series' buckets that begin in a range, in order.
+
+        Raises:
+            sqlite3.Error: the file cannot be read.
+        """
+        if series not in self._series or start_s >= end_s:
+            return
+        number, names = self._series[series]
+        places = [place for place in _places(names) if place[0] in wanted]
+        first, last = _key(number, step, start_s), _key(number, step, end_s - 1)
+        query = "SELECT key, cells FROM bucket WHERE key BETWEEN ? AND ? ORDER BY key"
+        for key, blob in self._connection.execute(query, (first, last)):
+            yield (key & ((1 << _TIME_BITS) - 1)) * 60, self._decode(key, blob, places)
+
+    def newest(self, series: SeriesKey, step: Step) -> Cells:
+        """Give the cells of a series' last bucket; none where there is no bucket."""
+        if series not in self._series:
+            return {}
+        number, names = self._series[series]
+        query = "SELECT key, cells FROM bucket WHERE key BETWEEN ? AND ? ORDER BY key DESC LIMIT 1"
+        found = self._connection.execute(query, _all_of(number, step))
+        return next((self._decode(key, blob, _places(names)) for key, blob in found), {})
+
+    def oldest_s(self, steps: Sequence[Step] = STEPS) -> int | None:
+        """Give when the oldest bucket of these widths begins, Unix seconds; None where there is none."""
+        query = "SELECT key FROM bucket WHERE key BETWEEN ? AND ? ORDER BY key LIMIT 1"
+        begins = [
+            (key & ((1 << _TIME_BITS) - 1)) * 60
+            for number, _ in self._series.values()
+            for step in steps
+            for (key,) in self._connection.execute(query, _all_of(number, step))
+        ]
+        return min(begins, default=None)
+
+    def used_bytes(self) -> int:
+        """Give how much of the file is in use."""
+        (page,), (pages,), (free,) = (
+            self._connection.execute(f"PRAGMA {name}").fetchone()
+            for name in ("page_size", "page_count", "freelist_count")
+        )
+        return int(page * (pages - free))
+
+    def forget_before(self, step: Step, before_s: int) -> int:
+        """Delete the buckets of one width that begin before a time; gives how many there were."""
+        forgotten = 0
+        with self._connection:
+            self._connection.execute("BEGIN IMMEDIATE")
+            for number, _ in self._series.values():
+                first, _last = _all_of(number, step)
+                keys = (first, _key(number, step, max(0, before_s)) - 1)
+                deleted = self._connection.execute("DELETE FROM bucket WHERE key BETWEEN ? AND ?", keys)
+                forgotten += deleted.rowcount
+        return forgotten
+
+    def _number_of(self, series: SeriesKey, cells: Cells) -> tuple[int, list[str]]:
+        number, names = self._series.get(series, (0, []))
+        new = [name for name in cells if name not in names]
+        if number and not new:
+            return number, names
+        names = [*names, *new]
+        if not number:
+            number = max((one for one, _ in self._series.values()), default=0) + 1
+        row = (number, *series, json.dumps(names))
+        self._connection.execute(
+            "INSERT OR REPLACE INTO series VALUES (?, ?, ?, ?, ?, ?)", (*row, _checksum_of(row))
+        )
+        self._series[series] = (number, names)
+        return number, names
+
+    def _decode(self, key: int, blob: object, places: Iterable[tuple[str, int]]) -> Cells:
+        body = blob[: -_CRC.size] if isinstance(blob, bytes) else b""
+        if not body or len(body) % _CELL.size or blob != body + _crc_of(key, body):
+            self.damaged_rows += 1
+            return {}
+        cells = {name: _CELL.unpack_from(body, at) for name, at in places if at < len(body)}
+        return {name: cell for name, cell in cells.items() if cell[0]}
+
+    def _open(self) -> sqlite3.Connection:
+        existed = self._path.exists()
+        connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
+        try:
+            (identity,) = connection.execute("PRAGMA application_id").fetchone()
+            (version,) = connection.execute("PRAGMA user_version").fetchone()
+            if existed and (identity, version) != (_APPLICATION_ID, _VERSION):
+                _refuse("it is no store of this version")
+            # A write-ahead log with few syncs: a loss of power costs the last minutes, and never the file.
+            for statement in (
+                "PRAGMA journal_mode = WAL",
+                "PRAGMA synchronous = NORMAL",
+                "PRAGMA cache_size = -1024",
+                f"PRAGMA application_id = {_APPLICATION_ID}",
+                f"PRAGMA user_version = {_VERSION}",
+                *_TABLES,
+            ):
+                connection.execute(statement)
+            self._series = _series_of(connection)
+        except BaseException:
+            connection.close()
+            raise
+        self._path.chmod(0o600)
+        return connection
+
+    def _set_aside(self, reason: str) -> None:
+        aside = [
+            self._path.with_name(f"{self._path.name}.damaged-{n}") for n in range(1, _MOST_SET_ASIDE + 1)
+        ]
+        target = next((path for path in aside if not path.exists()), aside[-1])
+        self._path.replace(target)
+        for suffix in ("-wal", "-shm"):
+            beside = self._path.with_name(self._path.name + suffix)
+            if beside.exists():
+                beside.replace(target.with_name(target.name + suffix))
+        _log.error("the store is damaged, a fresh one is begun", moved_to=str(target), reason=reason)
+
+
+def is_damage(error: sqlite3.Error) -> bool:
+    """Whether the file itself is at fault, and not the disk that it lies on."""
+    return (getattr(error, "sqlite_errorcode", 0) & 0xFF) in _DAMAGE
+
+
+def _series_of(connection: sqlite3.Connection) -> dict[SeriesKey, tuple[int, list[str]]]:
+    """Read which series there are; one that is damaged makes all rows worthless."""
+    series = {}
+    for *row, checksum in connection.execute("SELECT * FROM series"):
+        if checksum != _checksum_of(row):
+            _refuse("the names of a series are damaged")
+        number, site, measurement, device, names = row
+        series[SeriesKey(site, measurement, device)] = (number, json.loads(names))
+    return series
+
+
+def _refuse(reason: str) -> NoReturn:
+    """Treat another program's file, or another version's, as a damaged one."""
+    error = sqlite3.DatabaseError(reason)
+    error.sqlite_errorcode = sqlite3.SQLITE_NOTADB
+    raise error
+
+
+def _checksum_of(row: Sequence[object]) -> int:
+    return crc32(repr(tuple(row)).encode())
+
+
+def _key(number: int, step: Step, begin_s: int) -> int:
+    return ((number * len(STEPS) + step.index) << _TIME_BITS) | (begin_s // 60)
+
+
+def _all_of(number: int, step: Step) -> tuple[int, int]:
+    first = (number * len(STEPS) + step.index) << _TIME_BITS
+    return first, first | ((1 << _TIME_BITS) - 1)
+
+
+def _places(names: Iterable[str]) -> list[tuple[str, int]]:
+    """Give where each field's cell begins in a row; a row from before a field was known is shorter."""
+    return [(name, index * _CELL.size) for index, name in enumerate(names)]
+
+
+def _encode(key: int, cells: Cells, names: list[str]) -> bytes:
+    body = b"".join(_CELL.pack(*cells.get(name, (0.0, 0.0, 0.0, 0.0))) for name in names)
+    return body + _crc_of(key, body)
+
+
+def _crc_of(key: int, body: bytes) -> bytes:
+    """Give the checksum of a row's cells and of their place, so that none turns up at another time."""
+    return _CRC.pack(crc32(body, crc32(key.to_bytes(8, "little", signed=True))))

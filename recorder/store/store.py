@@ -1,0 +1,234 @@
+"""The store: thinned points on disk, bounded by age and size, and any range of them at once.
+
+Takes points as they are made, gives the buckets of a range. Writes once a minute in a thread of its
+own, so that an SD card lasts; what is not written yet is in every answer all the same. Never makes its
+caller wait for a disk, and never keeps the recorder from recording: what is wrong stands in `problem`.
+
+    observe ─► cells of minutes (memory) ─ each minute ─► 1m, 15m, 1h, 1d on disk
+                        └────────────── read ◄──────────────┘
+"""
+
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Container, Mapping, Sequence
+from dataclasses import dataclass
+from math import inf
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from recorder.points.point import Point
+from recorder.profiles.model import Profile
+from recorder.store.buckets import STEPS, Buckets, Cells, Step, merge
+from recorder.store.database import FILE_NAME, Database, is_damage
+from recorder.store.thinning import Pending, SeriesKey, Thinning
+
+FLUSH_EVERY_SECONDS: Final = 60.0
+_MOST_PENDING_MINUTES: Final = 20_000
+# Where the size is at its bound, this share of the finest buckets' time goes at once.
+_SHARE_TO_FORGET: Final = 0.1
+_FORGET_EVERY_SECONDS: Final = 3600.0
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class StoreLimits:
+    """How long each width of buckets is kept, in seconds by its name, and how large the file may be."""
+
+    kept_seconds: dict[str, float]
+    max_bytes: int
+
+
+class Store:
+    """What was recorded, by minute, quarter of an hour, hour and local day.
+
+    Args:
+        directory: where its file is; nothing is touched before `start`.
+        limits: what it may hold.
+        timezone: IANA name; days begin by it.
+        profiles: the devices, for their counters of energy.
+        now: gives Unix seconds.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        limits: StoreLimits,
+        timezone: str,
+        profiles: Sequence[Profile],
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self._path = directory / FILE_NAME
+        self._limits = limits
+        self._now = now
+        self.buckets = Buckets(timezone)
+        self._thinning = Thinning(profiles, _MOST_PENDING_MINUTES)
+        self._lock = threading.Lock()  # the cells in memory; never held during input or output
+        self._disk_lock = threading.Lock()  # the file; taken before the other one
+        self._database: Database | None = None
+        self._problem = ""
+        self._bytes = 0
+        self._since: float | None = None
+        self._next_forget_s = 0.0
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    @property
+    def problem(self) -> str:
+        """What keeps the history from being stored and what to do about it; empty while all is well."""
+        return self._problem
+
+    @property
+    def used_bytes(self) -> int:
+        """How much of the file is in use."""
+        return self._bytes
+
+    @property
+    def since_s(self) -> float | None:
+        """When the oldest bucket begins, Unix seconds; None where nothing is stored yet."""
+        return self._since
+
+    def kept_since(self, step: Step) -> float:
+        """Give from when on buckets of this width are kept, Unix seconds."""
+        return self._now() - self._limits.kept_seconds[step.name]
+
+    def start(self) -> None:
+        """Open the file and write to it each minute, in a thread, until `close`."""
+        self.flush()
+        self._thread = threading.Thread(target=self._keep_flushing, name="store", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Write what is pending, and let go of the file."""
+        self._stopping.set()
+        if self._thread is not None:
+            self._thread.join()
+        self.flush()
+        with self._disk_lock:
+            if self._database is not None:
+                self._database.close()
+            self._database = None
+
+    def observe(self, points: Sequence[Point]) -> None:
+        """Take points as they are made. Cheap, no I/O."""
+        with self._lock:
+            self._thinning.observe(points, self._now())
+
+    def read(
+        self, wanted: Mapping[SeriesKey, Container[str]], step: Step, start_s: int, end_s: int
+    ) -> dict[SeriesKey, dict[int, Cells]]:
+        """Give the wanted fields of each series: the buckets that begin in a range; may wait for a disk.
+
+        Raises:
+            OSError: the file cannot be read now.
+        """
+        with self._disk_lock:
+            try:
+                database = self._database
+                found = {
+                    key: dict(database.read(key, names, step, start_s, end_s)) if database else {}
+                    for key, names in wanted.items()
+                }
+            except sqlite3.Error as error:
+                self._tell(error)
+                raise OSError(self._problem) from error
+            with self._lock:
+                last_s = self._end_of(step, end_s)
+                pending = {key: self._thinning.pending_in(key, start_s, last_s) for key in wanted}
+        for key, minutes in pending.items():
+            for minute_s, cells in minutes:
+                merge(found[key].setdefault(self.buckets.begin(step, minute_s), {}), cells)
+        return found
+
+    def series(self) -> list[SeriesKey]:
+        """Give every series there is, in order."""
+        with self._disk_lock, self._lock:
+            stored = self._database.series if self._database else ()
+            return sorted({*stored, *self._thinning.pending_series})
+
+    def flush(self) -> bool:
+        """Write what is pending, and forget what is too old; False where the disk fails."""
+        with self._disk_lock:
+            with self._lock:
+                pending = self._thinning.take()
+            try:
+                database = self._database or self._open()
+                database.add(self._rows(pending))
+                self._forget(database)
+                self._bytes, self._since = database.used_bytes(), database.oldest_s()
+            except (sqlite3.Error, OSError) as error:
+                with self._lock:
+                    self._thinning.give_back(pending)
+                self._tell(error)
+                return False
+            self._tell(None)
+            return True
+
+    def _keep_flushing(self) -> None:
+        while not self._stopping.wait(FLUSH_EVERY_SECONDS):
+            try:
+                self.flush()
+            except Exception as error:  # noqa: BLE001  # whatever it is, recording goes on
+                _log.error("unexpected error while storing the history", exc_info=error)
+                self._problem = f"store: unexpected {type(error).__name__}; please report it with the log"
+
+    def _open(self) -> Database:
+        database = Database(self._path)
+        with self._lock:
+            for key in database.series:
+                names = self._thinning.counter_fields.get((key.measurement, key.device), ())
+                newest = database.newest(key, STEPS[0]) if names else {}
+                # The highest of the last minute is where a counter stood.
+                self._thinning.begin_counters(
+                    key, {name: newest[name][3] for name in names if name in newest}
+                )
+        self._database = database
+        return database
+
+    def _rows(self, pending: Pending) -> dict[tuple[SeriesKey, Step, int], Cells]:
+        rows: dict[tuple[SeriesKey, Step, int], Cells] = {}
+        for (key, minute_s), cells in pending.items():
+            for step in STEPS:
+                merge(rows.setdefault((key, step, self.buckets.begin(step, minute_s)), {}), cells)
+        return rows
+
+    def _end_of(self, step: Step, end_s: int) -> int:
+        """Give where the last bucket of a range ends: its minutes lie behind its beginning."""
+        begin_s = self.buckets.begin(step, end_s - 1)
+        return self.buckets.following(step, begin_s)
+
+    def _forget(self, database: Database) -> None:
+        """Delete what is too old, each hour, and the oldest of the finest where the file is too large."""
+        if self._now() >= self._next_forget_s:
+            self._next_forget_s = self._now() + _FORGET_EVERY_SECONDS
+            for step in STEPS:
+                if self._limits.kept_seconds[step.name] != inf:
+                    database.forget_before(step, int(self.kept_since(step)))
+        for step in STEPS[:-1]:
+            while database.used_bytes() > self._limits.max_bytes:
+                oldest_s = database.oldest_s((step,))
+                if oldest_s is None:
+                    break
+                span_s = max(step.width_seconds, (self._now() - oldest_s) * _SHARE_TO_FORGET)
+                database.forget_before(step, int(oldest_s + span_s))
+
+    def _tell(self, error: sqlite3.Error | OSError | None) -> None:
+        """Say once what is wrong, and once that it works again; a damaged file is moved aside."""
+        if error is None:
+            if self._problem:
+                _log.info("the store works again")
+            self._problem = ""
+            return
+        if isinstance(error, sqlite3.Error) and is_damage(error) and self._database is not None:
+            self._database.set_aside(str(error))
+            self._database = None
+        problem = (
+            f"store: {self._path} cannot be used: {error}; free space there, or check the disk or SD card; "
+            "until then the history is in memory only"
+        )
+        if problem != self._problem:
+            _log.error("the history is not stored", reason=str(error))
+        self._problem = problem

@@ -1,0 +1,268 @@
+"""The store on a real disk: what goes in comes out, within its bounds, whatever happens to the file."""
+
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from math import inf
+from pathlib import Path
+
+import pytest
+
+from recorder.points.point import Point
+from recorder.profiles.model import Profile, Register
+from recorder.store.buckets import DAY, STEPS, Step
+from recorder.store.history import Question, history
+from recorder.store.store import Store, StoreLimits
+from tests.support.service import ROOT
+
+MINUTES, QUARTERS, HOURS, DAYS = STEPS
+FOR_EVER = StoreLimits(dict.fromkeys(("1m", "15m", "1h", "1d"), inf), 1 << 30)
+NOW = 1_781_740_800
+METER = Profile(
+    "m", "powermeter", "meter", 1, 3, (Register(1, "active_import", "u64", kind="counter"),),
+    energy=(("grid_import", "active_import"),),
+)  # fmt: skip
+
+
+def point(at_s: float, measurement: str = "pcs", device: str = "pcs", /, **fields: float) -> Point:
+    return Point(measurement, (("device", device), ("site", "home")), fields, int(at_s * 1e9))
+
+
+def store_in(directory: Path, limits: StoreLimits = FOR_EVER, now: float = NOW + 86400.0) -> Store:
+    return Store(directory, limits, "UTC", (METER,), lambda: now)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    """Give an open store."""
+    one = store_in(tmp_path)
+    one.start()
+    yield one
+    one.close()
+
+
+def means(store: Store, step: Step, start_s: int = NOW, end_s: int = NOW + 86400) -> list[float]:
+    answer = history(store, Question("home", start_s, end_s, step, [("pcs", "power")]))
+    return [value for value in answer["series"]["pcs.power"]["mean"] if value is not None]
+
+
+def test_written_and_pending_samples_are_one_history(store: Store) -> None:
+    """A bucket whose first half is on the disk and whose second half is not has the mean of both."""
+    store.observe([point(NOW + second, power=100.0) for second in range(30)])
+    assert store.flush()
+    store.observe([point(NOW + second, power=200.0) for second in range(30, 60)])
+    for step in STEPS:
+        assert means(store, step) == [pytest.approx(150.0, rel=0.02)]
+    assert store.flush()
+    for step in STEPS:
+        assert means(store, step) == [pytest.approx(150.0, rel=0.02)]
+
+
+def test_history_survives_a_restart(tmp_path: Path) -> None:
+    """What was recorded before a stop and after a start lies in the same buckets."""
+    for begin, power in ((0, 100.0), (30, 200.0)):
+        store = store_in(tmp_path)
+        store.start()
+        store.observe([point(NOW + begin + second, power=power) for second in range(30)])
+        store.close()
+    store = store_in(tmp_path)
+    store.start()
+    assert means(store, DAY) == [pytest.approx(150.0, rel=0.02)]
+    store.close()
+
+
+def test_gap_is_not_filled_with_energy(store: Store) -> None:
+    """An hour without samples adds a minute of the power beside it, and no more."""
+    times = [*range(60), *range(3600, 3660)]
+    store.observe([point(NOW + second, "flow", home=6000.0, pv=0.0) for second in times])
+    answer = history(store, Question("home", NOW, NOW + 86400, HOURS))
+    assert answer["totals"]["energy"]["home"] == pytest.approx(6.0 * (59 + 60 + 59) / 3600, rel=1e-3)
+
+
+def test_counter_knows_better_than_power(tmp_path: Path) -> None:
+    """A flow with a counter has the counter's kWh, over a restart too; a reset counter gains nothing."""
+    readings = iter([100.0, 100.5, 101.0, 101.25, 7.0, 7.5])
+    for run in range(2):
+        store = store_in(tmp_path)
+        store.start()
+        for second in range(3):
+            at_s = NOW + 100 * run + 10 * second
+            store.observe(
+                [
+                    point(at_s, "powermeter", "meter", active_import=next(readings)),
+                    point(at_s, "flow", home=1.0, grid_import=1.0),
+                ]
+            )
+        answer = history(store, Question("home", NOW, NOW + 86400, DAY))
+        store.close()
+    assert answer["counted"] == ["grid_import"]
+    assert answer["totals"]["energy"]["grid_import"] == pytest.approx(1.0 + 0.25 + 0.5)
+
+
+def test_old_minutes_go_and_days_stay(tmp_path: Path) -> None:
+    """Beyond its age a width of buckets is forgotten, the coarser ones are kept as set."""
+    limits = StoreLimits({"1m": 3600.0, "15m": 86400.0, "1h": inf, "1d": inf}, 1 << 30)
+    for now in (NOW + 60.0, NOW + 7200.0):
+        store = store_in(tmp_path, limits, now)
+        store.start()
+        if now == NOW + 60.0:
+            store.observe([point(NOW + second, power=1.0) for second in range(60)])
+        found = {step.name: means(store, step) for step in STEPS}
+        store.close()
+    assert found == {"1m": [], "15m": [1.0], "1h": [1.0], "1d": [1.0]}
+
+
+def test_file_stays_within_its_size(tmp_path: Path) -> None:
+    """At its size the oldest minutes go first; the newest ones and all days stay."""
+    limits = StoreLimits(FOR_EVER.kept_seconds, 1_500_000)
+    store = store_in(tmp_path, limits, NOW + 30 * 86400.0)
+    store.start()
+    for day in range(10):
+        begin = NOW + day * 86400
+        fields = dict.fromkeys(("a", "b", "c", "d", "e", "f", "g", "h", "i"), 1.0)
+        store.observe([point(begin + 60 * n, **fields, power=float(day)) for n in range(1440)])
+        assert store.flush()
+        assert store.used_bytes <= limits.max_bytes
+    kept = means(store, MINUTES, NOW, NOW + 10 * 86400)
+    assert 0 < len(kept) < 10 * 1440
+    assert kept[-1] == 9.0
+    assert means(store, DAY, NOW, NOW + 10 * 86400) == [float(day) for day in range(10)]
+    store.close()
+
+
+@pytest.mark.parametrize("content", [b"", b"no database " * 999, b"SQLite format 3\0" + b"\xff" * 9000])
+def test_file_that_is_no_store_is_moved_aside(tmp_path: Path, content: bytes) -> None:
+    """An empty, foreign or broken file is kept beside a fresh store, which works."""
+    (tmp_path / "history.db").write_bytes(content)
+    store = store_in(tmp_path)
+    store.start()
+    assert store.problem == ""
+    assert (tmp_path / "history.db.damaged-1").read_bytes() == content
+    store.observe([point(NOW, power=1.0)])
+    assert store.flush()
+    assert means(store, DAY) == [1.0]
+    store.close()
+
+
+def test_another_programs_database_is_left_whole(tmp_path: Path) -> None:
+    """A database of another program is moved, and not written to."""
+    with sqlite3.connect(tmp_path / "history.db") as other:
+        other.execute("CREATE TABLE precious (value)")
+    other.close()
+    store = store_in(tmp_path)
+    store.start()
+    store.close()
+    with sqlite3.connect(tmp_path / "history.db.damaged-1") as moved:
+        assert moved.execute("SELECT name FROM sqlite_master").fetchall() == [("precious",)]
+    moved.close()
+
+
+def test_flipped_bytes_never_become_values(tmp_path: Path) -> None:
+    """Whatever bits are flipped, the store starts, and gives no value that was not recorded then."""
+    store = store_in(tmp_path)
+    store.start()
+    store.observe([point(NOW + 60 * n, power=1000.0 + n) for n in range(1440)])
+    store.close()
+    whole = (tmp_path / "history.db").read_bytes()
+    true = {round(1000.0 + n, 6) for n in range(1440)}
+    rng = random.Random(7)
+    for _ in range(40):
+        damaged = bytearray(whole)
+        for _ in range(3):
+            damaged[rng.randrange(len(damaged))] ^= 1 << rng.randrange(8)
+        for file in tmp_path.glob("history.db*"):
+            file.unlink()
+        (tmp_path / "history.db").write_bytes(damaged)
+        store = store_in(tmp_path)
+        store.start()
+        try:
+            found = means(store, MINUTES)
+        except OSError:
+            # Damage that only a reader meets: the file goes aside, and the next one is fresh.
+            assert store.flush()
+            found = means(store, MINUTES)
+        assert found == sorted(found)
+        assert set(found) <= true
+        store.observe([point(NOW, power=1.0)])
+        assert store.flush()
+        store.close()
+
+
+def test_disk_that_fails_is_told_and_recovers(tmp_path: Path) -> None:
+    """Where the file cannot be written the history goes on in memory, and is stored once it can be."""
+    place = tmp_path / "data"
+    place.write_text("a file where a directory should be")
+    store = store_in(place)
+    store.start()
+    store.observe([point(NOW, power=1.0)])
+    assert not store.flush()
+    assert "free space there, or check the disk" in store.problem
+    assert means(store, DAY) == [1.0]
+    place.unlink()
+    assert store.flush()
+    assert store.problem == ""
+    store.close()
+    again = store_in(place)
+    again.start()
+    assert means(again, DAY) == [1.0]
+    again.close()
+
+
+def test_wrong_clocks_points_are_left_out(store: Store) -> None:
+    """A point from 1970 or from next year makes no bucket; neither does one without a time."""
+    store.observe(
+        [
+            point(5, power=1.0),
+            point(NOW + 400 * 86400, power=1.0),
+            Point("pcs", (("device", "pcs"), ("site", "home")), {"power": 1.0}, None),
+        ]
+    )
+    assert store.series() == []
+
+
+def test_memory_is_bounded_while_the_disk_fails(tmp_path: Path) -> None:
+    """Years of minutes that cannot be stored are dropped, the oldest first, and not kept without end."""
+    place = tmp_path / "data"
+    place.write_text("")
+    store = Store(place, FOR_EVER, "UTC", (), lambda: NOW + 40_000 * 60.0)
+    store.start()
+    store.observe([point(NOW + 60 * n, power=float(n)) for n in range(30_000)])
+    kept = means(store, MINUTES, NOW, NOW + 30_000 * 60)
+    assert len(kept) <= 20_000
+    assert kept[-1] == 29_999.0
+    store.close()
+
+
+def test_kill_costs_what_was_not_flushed_and_nothing_else(tmp_path: Path) -> None:
+    """After kill -9 the file opens, with every sample of each flush that returned."""
+    code = (
+        "import sys, pathlib, itertools\n"
+        "from tests.store.test_store import NOW, point, store_in\n"
+        "store = store_in(pathlib.Path(sys.argv[1]), now=NOW + 1e8)\n"
+        "store.start()\n"
+        "for n in itertools.count():\n"
+        "    store.observe([point(NOW + 60 * n, power=float(n))])\n"
+        "    store.flush()\n"
+        "    print(n, flush=True)\n"
+    )
+    for _ in range(3):
+        process = subprocess.Popen(
+            [sys.executable, "-c", code, tmp_path], cwd=ROOT, stdout=subprocess.PIPE, text=True
+        )
+        assert process.stdout is not None
+        last = 0
+        for line in process.stdout:
+            last = int(line)
+            if last >= 50:
+                break
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        process.stdout.close()
+        store = store_in(tmp_path, now=NOW + 1e8)
+        store.start()
+        kept = means(store, MINUTES, NOW, NOW + 60 * (last + 1))
+        assert kept == [float(n) for n in range(last + 1)]
+        store.close()

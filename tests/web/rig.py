@@ -1,0 +1,60 @@
+"""A recorder with fresh samples, and what HTTP clients see of it."""
+
+import http.client
+import json
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from recorder.simulator.faults import FaultRates
+from recorder.simulator.plant import Plant
+from recorder.simulator.strace_text import DIALECTS
+from recorder.simulator.stream import ExpectedSample, SiteStream
+from tests.support.influxd import wait_until
+from tests.support.service import Service
+
+
+class Answer(NamedTuple):
+    """Status, headers by lower-case name, and body."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        """The body, read as JSON."""
+        return json.loads(self.body)
+
+
+def recent(seconds: int) -> tuple[bytes, list[ExpectedSample]]:
+    """Text of the last seconds up to now, both devices in one stream, and the samples in it."""
+    stream = SiteStream(Plant(5, int(time.time()) - seconds), DIALECTS["ttt"], FaultRates(), 5)
+    pieces = list(islice(stream, seconds))
+    return b"".join(piece.texts[0] for piece in pieces), [s for piece in pieces for s in piece.truth]
+
+
+def get(port: int, path: str, headers: Mapping[str, str] | None = None, method: str = "GET") -> Answer:
+    """One request, sent as it is: no path is tidied, no redirect followed."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    try:
+        connection.request(method, path, headers=dict(headers or {}))
+        answer = connection.getresponse()
+        return Answer(answer.status, {k.lower(): v for k, v in answer.getheaders()}, answer.read())
+    finally:
+        connection.close()
+
+
+@contextmanager
+def recording(
+    directory: Path, seconds: int = 20, **env: str
+) -> Iterator[tuple[Service, list[ExpectedSample]]]:
+    """Give a recorder without InfluxDB that has just got the last seconds of a plant, and the truth."""
+    with Service(directory, "", **env) as service:
+        text, truth = recent(seconds)
+        service.send(text)
+        wait_until(lambda: service.health()[1]["sources"]["pcs"].get("points", 0) >= 2 * seconds)
+        yield service, truth

@@ -1,0 +1,154 @@
+"""The event stream: every point soon, and nobody who reads slowly holds anybody up."""
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from recorder.simulator.drive import Pace, Progress, Receiver, simulate
+from recorder.simulator.faults import FaultRates
+from recorder.simulator.plant import Plant
+from recorder.simulator.strace_text import DIALECTS
+from recorder.simulator.stream import SiteStream
+from tests.support.influxd import wait_until
+from tests.support.service import Service
+from tests.web.rig import recent, recording
+
+
+@asynccontextmanager
+async def stream(port: int, query: str = "") -> AsyncIterator[asyncio.StreamReader]:
+    """Open an event stream."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1 << 20)
+    writer.write(f"GET /api/v1/events{query} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+    try:
+        yield reader
+    finally:
+        writer.close()
+
+
+class Reader:
+    """Events of one stream, in order."""
+
+    def __init__(self, reader: asyncio.StreamReader) -> None:
+        self._reader = reader
+
+    async def event(self) -> tuple[str, dict[str, Any]]:
+        """Give name and data of the next event."""
+        name = ""
+        async with asyncio.timeout(20):
+            while line := await self._reader.readline():
+                if line.startswith(b"event: "):
+                    name = line[7:].strip().decode()
+                elif line.startswith(b"data: "):
+                    return name, json.loads(line[6:])
+        raise ConnectionResetError
+
+
+async def test_newest_points_come_first_then_health(tmp_path: Path) -> None:
+    """A client gets the newest point of each device at once, and the state of health."""
+    with recording(tmp_path) as (service, truth):
+        async with stream(service.http_port) as opened:
+            reader = Reader(opened)
+            events = [await reader.event() for _ in range(4)]
+    assert [name for name, _ in events] == ["point", "point", "point", "health"]
+    measurements = {data["measurement"]: data for _, data in events[:3]}
+    assert measurements.keys() == {"flow", "pcs", "powermeter"}
+    newest = next(sample for sample in reversed(truth) if sample.device == "pcs")
+    assert measurements["pcs"]["fields"] == pytest.approx(newest.fields)
+    assert events[3][1]["healthy"] is True
+
+
+async def test_point_comes_within_a_second_of_its_frame(tmp_path: Path) -> None:
+    """While a plant streams, each second's points are told within a second of when they were read."""
+    with Service(tmp_path, "") as service:
+        async with stream(service.http_port, "?site=home") as opened:
+            reader = Reader(opened)
+            assert (await reader.event())[0] == "health"
+            site = SiteStream(Plant(5, int(time.time())), DIALECTS["capture"], FaultRates(), 5)
+            receiver = Receiver("127.0.0.1", (service.pcs_port,))
+            sending = asyncio.create_task(
+                simulate(receiver, [site], Pace(1, 6), Progress(), lambda _site, _second, _sent: None)
+            )
+            delays: list[float] = []
+            seen: set[str] = set()
+            while len(delays) < 12:
+                name, data = await reader.event()
+                if name == "point":
+                    delays.append(time.time() - data["time"])
+                    seen.add(data["measurement"])
+            await sending
+    assert max(delays) < 1
+    assert seen == {"flow", "pcs", "powermeter"}
+
+
+async def test_stream_of_a_site_has_no_other_sites_points(tmp_path: Path) -> None:
+    """A client that asks for a site that never sends is told of health and of no point."""
+    with recording(tmp_path) as (service, _):
+        async with stream(service.http_port, "?site=garage") as opened:
+            reader = Reader(opened)
+            assert (await reader.event())[0] == "health"
+            await asyncio.to_thread(service.send, recent(3)[0])
+            # The next sign of life, 5 s later: no point came between.
+            assert (await reader.event())[0] == "health"
+
+
+async def test_client_that_never_reads_is_disconnected(tmp_path: Path) -> None:
+    """One who does not read is dropped and counted, while another gets all that is recorded meanwhile."""
+    with Service(tmp_path, "") as service:
+        async with stream(service.http_port) as opened:
+            # A reader that nobody reads from takes no more than its limit.
+            _, slow = await asyncio.open_connection("127.0.0.1", service.http_port, limit=1024)
+            slow.write(b"GET /api/v1/events HTTP/1.1\r\nHost: x\r\n\r\n")
+            await asyncio.to_thread(
+                wait_until, lambda: service.report()["clients"] == {"events": 2, "dropped": 0}
+            )
+            reader = Reader(opened)
+            counted = 0
+
+            async def read_on() -> None:
+                nonlocal counted
+                while True:
+                    counted += (await reader.event())[0] == "point"
+
+            reading = asyncio.create_task(read_on())
+            site = SiteStream(Plant(5, int(time.time()) - 30_000), DIALECTS["capture"], FaultRates(), 5)
+            receiver = Receiver("127.0.0.1", (service.pcs_port,))
+            await simulate(receiver, [site], Pace(2000, 18_000), Progress(), lambda *_: None)
+            await asyncio.to_thread(
+                wait_until, lambda: service.report()["clients"] == {"events": 1, "dropped": 1}, 60
+            )
+            frames = service.health()[1]["sources"]["pcs"]["points"]
+            assert frames >= 2 * 18_000 - 2
+            await asyncio.to_thread(wait_until, lambda: counted >= frames, 30)
+            reading.cancel()
+            slow.close()
+
+
+async def test_one_stream_too_many_is_refused(tmp_path: Path) -> None:
+    """The 257th stream is answered with 503, and the others go on."""
+    with Service(tmp_path, "") as service:
+        opened = [await asyncio.open_connection("127.0.0.1", service.http_port) for _ in range(257)]
+        for _, writer in opened[:256]:
+            writer.write(b"GET /api/v1/events HTTP/1.1\r\nHost: x\r\n\r\n")
+        for reader, _ in opened[:256]:
+            assert b"200" in await reader.readline()
+        reader, writer = opened[256]
+        writer.write(b"GET /api/v1/events HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert b"503" in await reader.readline()
+        assert service.report()["clients"]["events"] == 256
+        for _, writer in opened:
+            writer.close()
+
+
+async def test_streams_end_with_the_recorder(tmp_path: Path) -> None:
+    """A recorder that is stopped ends its streams, and is not held up by them."""
+    with Service(tmp_path, "") as service:
+        async with stream(service.http_port) as opened:
+            assert b"200" in await opened.readline()
+            assert await asyncio.to_thread(service.stop) == 0
+            await asyncio.wait_for(opened.read(), 5)
