@@ -13,6 +13,7 @@ from tests.browser.chromium import Chromium
 
 ROOT: Final = Path(__file__).parents[2]
 _PICTURES: Final = ROOT / "docs" / "pictures"
+_SETTLED: Final = "return document.getAnimations().every((one) => !(one instanceof CSSTransition))"
 
 
 class Shot(NamedTuple):
@@ -56,6 +57,7 @@ def _take(browser: Chromium, address: str, shot: Shot) -> None:
     browser.wait(lambda: bool(browser.run("return document.querySelectorAll('.u-wrap').length === 2")))
     # Three lines say more than one.
     browser.wait(lambda: bool(browser.run("return document.querySelectorAll('.flow.on').length >= 3")))
+    browser.wait(lambda: bool(browser.run(_SETTLED)))
     whole = browser.run("return document.documentElement.scrollHeight")
     browser.shape(shot.width, shot.height or whole, scale=shot.scale)
     browser.driver.save_screenshot(str(_PICTURES / f"{shot.name}.png"))

@@ -126,7 +126,7 @@ def test_page_is_stale_within_10_s_of_the_end_of_the_stream_and_comes_back(
 ) -> None:
     """What is old is called stale, the dots stop, and with the next frame the page is live again."""
     with Controller(service.pcs_port, MIXED) as controller:
-        page.wait(lambda: page.state() == "live")
+        page.wait(lambda: len(controller.sent) >= 3 and page.state() == "live")
     page.wait(lambda: page.state() == "stale")
     _, ended_at = controller.sent[-1]
     live_until = max(at for at, state in page.seen("state") if state == "live")
