@@ -18,6 +18,7 @@ a reader sums over the series of a site.
 from collections.abc import Collection, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from recorder.counts import MEANINGS
 from recorder.influx.influxql import duration, identifier, instant, text
@@ -43,6 +44,14 @@ class PolicyNames:
     raw: str = "autogen"
     avg10: str = "avg10"
     rollups: str = "rollups"
+
+
+class Term(NamedTuple):
+    """One field of a rollup: `function` (mean, last, min or max) of a `field`, stored as `result`."""
+
+    function: str
+    field: str
+    result: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,20 +125,17 @@ def statements(
     `timezone` is an IANA name: hours and days begin by it. Profiles with the same measurement share
     its queries.
     """
-    fields: dict[str, dict[str, Register | DerivedField]] = {}
     counters: dict[str, dict[str, str]] = {}
     for profile in profiles:
-        fields.setdefault(profile.measurement, {}).update((each.name, each) for each in profile.fields)
         if profile.energy:
             counters.setdefault(profile.measurement, {}).update(profile.energy)
     table = _Table(database, policies, timezone)
-    with_counter = {flow for flows in counters.values() for flow in flows}
+    with_counter = counted_flows(profiles)
+    of_minutes = minute_terms(profiles)
     return (
-        *(table.average(measurement, tuple(known)) for measurement, known in fields.items()),
-        *(table.minutes(measurement, _rollups(known.values())) for measurement, known in fields.items()),
-        table.minutes("flow", _flow_rollups()),
-        *(table.hours(name, _of_minutes(known.values())) for name, known in fields.items()),
-        table.hours("flow", _flow_of_minutes()),
+        *(table.average(measurement, tuple(known)) for measurement, known in _fields_of(profiles).items()),
+        *(table.minutes(measurement, _select(terms)) for measurement, terms in of_minutes.items()),
+        *(table.hours(measurement, terms) for measurement, terms in of_minutes.items()),
         table.health_hours(),
         table.energy_of_flows(with_counter),
         *(table.energy_of_counters(measurement, flows) for measurement, flows in counters.items()),
@@ -138,58 +144,68 @@ def statements(
     )
 
 
-def _rollups(fields: Collection[Register | DerivedField]) -> str:
-    """Gauges are averaged; counters and states keep the last value of the minute."""
+def minute_terms(profiles: Sequence[Profile]) -> dict[str, tuple[Term, ...]]:
+    """What a minute of each measurement holds, `flow` last.
+
+    Gauges are averaged; counters and states keep the last value of the minute.
+    """
+    terms = {name: _rollups(fields.values()) for name, fields in _fields_of(profiles).items()}
+    return {**terms, "flow": _flow_rollups()}
+
+
+def counted_flows(profiles: Sequence[Profile]) -> frozenset[str]:
+    """The flows of which a counter knows the energy."""
+    return frozenset(flow for profile in profiles for flow, _ in profile.energy)
+
+
+def integrated_name(flow: str, with_counter: Container[str]) -> str:
+    """The name of a flow's integrated energy: the plain one only where no counter knows better."""
+    return f"{flow}_integrated" if flow in with_counter else flow
+
+
+def _fields_of(profiles: Sequence[Profile]) -> dict[str, dict[str, Register | DerivedField]]:
+    fields: dict[str, dict[str, Register | DerivedField]] = {}
+    for profile in profiles:
+        fields.setdefault(profile.measurement, {}).update((each.name, each) for each in profile.fields)
+    return fields
+
+
+def _rollups(fields: Collection[Register | DerivedField]) -> tuple[Term, ...]:
     taken = {each.name for each in fields}
     terms = []
     for each in fields:
-        terms.append(_term("mean" if each.kind == "gauge" else "last", each.name, each.name))
+        terms.append(Term("mean" if each.kind == "gauge" else "last", each.name, each.name))
         if each.extremes:
-            terms += [_term(of, each.name, result) for of, result in _extremes(each.name, taken)]
-    return ", ".join(terms)
+            terms += _extremes(each.name, taken)
+    return tuple(terms)
 
 
-def _of_minutes(fields: Collection[Register | DerivedField]) -> str:
-    """The same of the minutes: the least of the least, the greatest of the greatest."""
-    taken = {each.name for each in fields}
-    terms = []
-    for each in fields:
-        terms.append(_term("mean" if each.kind == "gauge" else "last", each.name, each.name))
-        if each.extremes:
-            terms += [_term(of, result, result) for of, result in _extremes(each.name, taken)]
-    return ", ".join(terms)
-
-
-def _flow_rollups() -> str:
-    terms = [_term("mean", name, name) for name in FLOW_FIELDS]
+def _flow_rollups() -> tuple[Term, ...]:
+    terms = [Term("mean", name, name) for name in FLOW_FIELDS]
     for name in _FLOWS_WITH_EXTREMES:
-        terms += [_term(of, name, result) for of, result in _extremes(name)]
-    return ", ".join(terms)
+        terms += _extremes(name)
+    return tuple(terms)
 
 
-def _flow_of_minutes() -> str:
-    """Means of minutes, and `coverage`: how much of the hour has minutes, 0 to 1."""
-    terms = [_term("mean", name, name) for name in FLOW_FIELDS]
-    for name in _FLOWS_WITH_EXTREMES:
-        terms += [_term(of, result, result) for of, result in _extremes(name)]
-    return ", ".join((*terms, f'count({identifier(FLOW_FIELDS[0])}) / 60 AS "coverage"'))
-
-
-def _extremes(name: str, taken: Container[str] = ()) -> list[tuple[str, str]]:
-    """The functions, and where each result goes: to `_maximum` where a device has a value named `_max`."""
+def _extremes(name: str, taken: Container[str] = ()) -> list[Term]:
+    """The extremes, and where each goes: to `_maximum` where a device has a value named `_max`."""
     return [
-        (short, f"{name}_{long}" if f"{name}_{short}" in taken else f"{name}_{short}")
+        Term(short, name, f"{name}_{long}" if f"{name}_{short}" in taken else f"{name}_{short}")
         for short, long in (("min", "minimum"), ("max", "maximum"))
     ]
 
 
+def _select(terms: Iterable[Term]) -> str:
+    return ", ".join(_term(*term) for term in terms)
+
+
+def _select_of_minutes(terms: Iterable[Term]) -> str:
+    """The same of the minutes: the least of the least, the greatest of the greatest."""
+    return _select(Term(function, result, result) for function, _, result in terms)
+
+
 def _term(function: str, field_name: str, result: str) -> str:
     return f"{function}({identifier(field_name)}) AS {identifier(result)}"
-
-
-def _integrated(flow: str, with_counter: Container[str]) -> str:
-    """The name of a flow's integrated energy: the plain one only where no counter knows better."""
-    return f"{flow}_integrated" if flow in with_counter else flow
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,8 +257,14 @@ class _Table:
             chunk=timedelta(hours=6),
         )
 
-    def hours(self, measurement: str, select: str) -> ContinuousQuery:
-        """One point a local hour, from minutes, so that a year is read as fast as a week."""
+    def hours(self, measurement: str, terms: Iterable[Term]) -> ContinuousQuery:
+        """One point a local hour, from minutes, so that a year is read as fast as a week.
+
+        In `flow_1h` also `coverage`: how much of the hour has minutes, 0 to 1.
+        """
+        select = _select_of_minutes(terms)
+        if measurement == "flow":
+            select += f', count({identifier(FLOW_FIELDS[0])}) / 60 AS "coverage"'
         return self._hours(
             measurement, select, self.policies.rollups, f"{measurement}_1m", timedelta(days=31)
         )
@@ -257,7 +279,7 @@ class _Table:
         """Energy in kWh from the means of minutes: a gap is bridged by no more than the minutes it cuts."""
         terms = [
             f"sum({identifier(flow)}) / {_WATT_MINUTES_PER_KWH} AS {identifier(result)}"
-            for flow, result in ((flow, _integrated(flow, with_counter)) for flow in FLOW_FIELDS)
+            for flow, result in ((flow, integrated_name(flow, with_counter)) for flow in FLOW_FIELDS)
         ]
         return self._energy_15m("energy_15m", ", ".join(terms), "flow_1m", preceding=0)
 
@@ -280,7 +302,7 @@ class _Table:
     ) -> ContinuousQuery:
         """Energy in kWh of local hours or days, the one that is not over yet included."""
         names = [flow for flow in FLOW_FIELDS if flow in with_counter]
-        names += [_integrated(flow, with_counter) for flow in FLOW_FIELDS]
+        names += [integrated_name(flow, with_counter) for flow in FLOW_FIELDS]
         return ContinuousQuery(
             name=name,
             database=self.database,

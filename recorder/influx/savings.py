@@ -116,7 +116,7 @@ class DailySavings:
         return Point(MEASUREMENT, (("site", site),) if site else (), fields, at_ns)
 
     def _write(self, lines: list[bytes]) -> None:
-        answer = self._server.write(b"\n".join(lines), self._policy)
+        answer = self._server.write_into(self._policy, b"\n".join(lines))
         if answer.status != 204:
             reason = reason_of(answer.status, answer.body)
             raise InfluxRefused(answer.status, reason, "let the recorder's user write into this database")

@@ -121,23 +121,22 @@ class InfluxServer:
         )
         return self._kind
 
-    def write(self, lines: bytes, policy: str = "") -> WriteAnswer:
+    def write(self, lines: bytes) -> WriteAnswer:
         """Send lines of line protocol with ns stamps into the default retention policy, once.
-
-        With `policy` into that one, which InfluxDB 1.x has: it takes `/write`, whatever else it knows.
 
         Raises:
             InfluxUnreachable: Nothing answered in time; the lines may have been written.
         """
         kind = self._kind or self.detect()
-        if kind.has_v2_write and not policy:
-            return self._write_v2(lines)
-        headers = {"Content-Type": "text/plain; charset=utf-8"}
-        if self.connection.compress:
-            headers["Content-Encoding"] = "gzip"
-            lines = gzip.compress(lines, _FAST_COMPRESSION)
-        parameters = urlencode({"db": self.connection.database, "rp": policy, "precision": "ns"})
-        return self._request("POST", f"/write?{parameters}", lines, headers)
+        return self._write_v2(lines) if kind.has_v2_write else self._write_v1(lines)
+
+    def write_into(self, policy: str, lines: bytes) -> WriteAnswer:
+        """The same into a retention policy by its name, which InfluxDB 1.x alone has.
+
+        Raises:
+            InfluxUnreachable: Nothing answered in time; the lines may have been written.
+        """
+        return self._write_v1(lines, policy)
 
     def query(self, statement: str, *, timeout_seconds: float | None = None) -> list[Row]:
         """Run one InfluxQL statement, and give the rows of all its series.
@@ -170,6 +169,14 @@ class InfluxServer:
         self._pool.clear()
         if self._v2_write is not None:
             self._v2_write.close()
+
+    def _write_v1(self, lines: bytes, policy: str = "") -> WriteAnswer:
+        headers = {"Content-Type": "text/plain; charset=utf-8"}
+        if self.connection.compress:
+            headers["Content-Encoding"] = "gzip"
+            lines = gzip.compress(lines, _FAST_COMPRESSION)
+        parameters = urlencode({"db": self.connection.database, "rp": policy, "precision": "ns"})
+        return self._request("POST", f"/write?{parameters}", lines, headers)
 
     def _write_v2(self, lines: bytes) -> WriteAnswer:
         if self._v2_write is None:

@@ -19,7 +19,7 @@ TOLERANCE = 0.012
 
 
 class Amounts(NamedTuple):
-    """What the prices of `tariff_text` make of the truth, in EUR; computed with floats, quarter by quarter."""
+    """What the prices of `tariff_text` make of the truth, in EUR; with floats, quarter by quarter."""
 
     without: float
     bought: float
@@ -89,7 +89,7 @@ def test_savings_of_a_day_are_the_plants(year: Year) -> None:
 
 
 def test_savings_of_a_range_are_those_of_its_days(year: Year) -> None:
-    """The number of a week is the sum of its days, and what it would have cost is the home's energy by price."""
+    """The number of a week is the sum of its days, and what it would have cost is the home's energy."""
     first = changed_at(year).date() - timedelta(days=3)
     week = TimeRange(local_days(first).start, local_days(first, 7).end)
     shown = number(year, "energy-history", RANGE, week)

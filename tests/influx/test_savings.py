@@ -16,7 +16,7 @@ from tests.support.influxd import Influxd, Row
 ZONE = ZoneInfo("Europe/Berlin")
 SPRING, AUTUMN = date(2026, 3, 29), date(2026, 10, 25)
 SITE = "24/7 \"Müllers\" Haus, Nr. 3 'am See'"
-TAG = SITE.translate(str.maketrans({",": "\\,", " ": "\\ ", "=": "\\="}))
+TAG = SITE.replace(",", "\\,").replace(" ", "\\ ")
 FLAT = "{valid_from: 2020-01-01, import_price: 0.3, feed_in_price: 0.08}"
 
 

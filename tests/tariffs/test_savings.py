@@ -60,11 +60,18 @@ def test_window_is_as_long_as_the_clock_shows_it(day: date, night: int) -> None:
     assert found.cost_without_system == night
 
 
+def test_window_begins_and_ends_on_quarters() -> None:
+    """From 01:15 to 02:00 are three quarters of an hour."""
+    window = "windows: [{between: 01:15-02:00, import_price: 1}]"
+    assert of_day(f"  - {{valid_from: 2020-01-01, import_price: 0, {window}}}").cost_without_system == 3
+
+
 def test_base_fee_is_a_days_part_of_its_month() -> None:
     """The fee of a month is spread over its days, paid with or without a system, and saves nothing."""
     lines = "  - {valid_from: 2020-01-01, import_price: 0, base_fee_per_month: 14}"
     found = of_day(lines, date(2026, 2, 3))
-    assert (found.cost_without_system, found.import_cost, found.saved) == (Decimal("0.5"), Decimal("0.5"), 0)
+    assert found.cost_without_system == found.import_cost == Decimal("0.5")
+    assert found.saved == 0
 
 
 def test_price_changes_at_midnight() -> None:
@@ -99,8 +106,13 @@ def test_amount_is_rounded_once_a_day() -> None:
     """Amounts far below a step of rounding are not lost quarter by quarter."""
     tiny = [(0.000001, 0.0, 0.0)] * 96
     assert of_day(FLAT, energy=tiny).cost_without_system == Decimal("0.000029")
-    half = [(0.000005, 0.0, 0.0)] + [(0.0, 0.0, 0.0)] * 95
-    assert of_day(FLAT, energy=half).cost_without_system == Decimal("0.000002")
+
+
+@pytest.mark.parametrize(("home", "rounded"), [(0.000005, "0.000002"), (0.000015, "0.000004")])
+def test_half_a_step_goes_to_the_even_neighbour(home: float, rounded: str) -> None:
+    """1.5 millionths are 2, 4.5 are 4: an energy is the decimal that is written, so that a half is one."""
+    half = [(home, 0.0, 0.0)] + [(0.0, 0.0, 0.0)] * 95
+    assert of_day(FLAT, energy=half).cost_without_system == Decimal(rounded)
 
 
 @given(days_of_energies)
@@ -115,35 +127,32 @@ def test_amounts_add_up(energy: list[tuple[float, float, float]]) -> None:
     assert found.saved == found.cost_without_system - found.import_cost + found.feed_in_income
 
 
+def clock(quarter: int) -> str:
+    """The time at which a quarter of an hour of a day begins."""
+    return f"{quarter // 4:02}:{quarter % 4 * 15:02}"
+
+
 @given(days_of_energies, st.integers(0, 95))
 def test_a_change_to_the_same_prices_changes_nothing(
     energy: list[tuple[float, float, float]], quarter: int
 ) -> None:
     """Where a tariff is cut in two, or a window has the prices of the rest, the amounts stay."""
-    at = f"{quarter // 4:02}:{quarter % 4 * 15:02}"
-    again = FLAT.replace("2020-01-01", f"2026-06-10 {at}")
-    window = FLAT.replace(
-        "}", f", windows: [{{between: {at}-24:00, import_price: 0.3, feed_in_price: 0.08}}]}}"
-    )
+    again = FLAT.replace("2020-01-01", f"2026-06-10 {clock(quarter)}")
+    window = f"windows: [{{between: {clock(quarter)}-24:00, import_price: 0.3, feed_in_price: 0.08}}]"
     assert of_day(f"{FLAT}\n{again}", energy=energy) == of_day(FLAT, energy=energy)
-    assert of_day(window, energy=energy) == of_day(FLAT, energy=energy)
+    assert of_day(FLAT.replace("}", f", {window}}}"), energy=energy) == of_day(FLAT, energy=energy)
 
 
-@given(days_of_energies, st.integers(1, 95))
+@given(days_of_energies, st.integers(1, 94), st.integers(0, 95))
 def test_a_window_over_midnight_is_its_two_parts(
-    energy: list[tuple[float, float, float]], quarter: int
+    energy: list[tuple[float, float, float]], morning: int, later: int
 ) -> None:
     """A window from evening to morning costs what one of the evening and one of the morning cost."""
-    at = f"{quarter // 4:02}:{quarter % 4 * 15:02}"
-    early = f"{max(0, quarter - 1) // 4:02}:{max(0, quarter - 1) % 4 * 15:02}"
-    first = "  - {valid_from: 2020-01-01, import_price: 0.3, windows: ["
-    whole = f"{first}{{between: {at}-{early}, import_price: 0.2}}]}}" if quarter > 1 else f"{first}]}}"
-    parts = (
-        f"{first}{{between: {at}-24:00, import_price: 0.2}}, {{between: 00:00-{early}, import_price: 0.2}}]}}"
-        if quarter > 1
-        else f"{first}]}}"
-    )
-    assert of_day(whole, energy=energy) == of_day(parts, energy=energy)
+    until, since = clock(morning), clock(min(95, morning + 1 + later))
+    whole = f"{{between: {since}-{until}, import_price: 0.2}}"
+    parts = f"{{between: {since}-24:00, import_price: 0.2}}, {{between: 00:00-{until}, import_price: 0.2}}"
+    one, two = (FLAT.replace("}", f", windows: [{each}]}}") for each in (whole, parts))
+    assert of_day(one, energy=energy) == of_day(two, energy=energy)
 
 
 @given(st.lists(st.tuples(st.integers(0, 30 * 96 - 1), energies), unique_by=lambda item: item[0], min_size=1))
@@ -153,5 +162,6 @@ def test_days_with_gaps_are_told_apart(found: list[tuple[int, float]]) -> None:
     known = [Quarter(begin + n * timedelta(minutes=15), kwh, 0.0, 0.0) for n, kwh in sorted(found)]
     days = list(savings(known, tariffs(FLAT), ZONE))
     assert [each.day for each in days] == sorted({quarter.begin.astimezone(ZONE).date() for quarter in known})
-    total = sum(Decimal(repr(quarter.home)) * Decimal("0.3") for quarter in known)
-    assert abs(sum(each.cost_without_system for each in days) - total) <= len(days) * STEP / 2
+    exact = sum((Decimal(repr(quarter.home)) * Decimal("0.3") for quarter in known), Decimal(0))
+    total = sum((each.cost_without_system for each in days), Decimal(0))
+    assert abs(total - exact) <= len(days) * STEP / 2
