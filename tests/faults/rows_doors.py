@@ -177,7 +177,7 @@ def odd_requests(ground: Ground) -> Result:
             "encoded traversal": _status(port, b"GET /%2e%2e/%2e%2e/etc/passwd HTTP/1.1\r\nHost: x\r\n"),
             "POST": _status(port, b"POST /healthz HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n"),
         }
-        assert statuses["1 MB header"] in {400, 431}, statuses
+        assert statuses["1 MB header"] == 431, statuses
         assert statuses["traversal"] == statuses["encoded traversal"] == 404, statuses
         assert statuses["POST"] == 405, statuses
         client = http.client.HTTPConnection("127.0.0.1", port, timeout=10)

@@ -4,6 +4,7 @@ import random
 import re
 import socket
 import time
+from dataclasses import replace
 from itertools import islice
 
 from recorder.simulator.faults import FaultRates
@@ -12,6 +13,7 @@ from tests.faults.feeder import Fed, Feeder, Sent, sent_now, site_stream
 from tests.faults.matrix import CannotInjectError, Ground, Result, row
 from tests.faults.recorder_process import RecorderProcess
 from tests.faults.truth import report, settle, stored_count
+from tests.support.controller import Controller, Moment
 from tests.support.influxd import Influxd, wait_until
 
 MIB = 1 << 20
@@ -142,9 +144,12 @@ def out_of_step(ground: Ground) -> Result:
         return report(recorder, influxd, fed, figure)
 
 
-@row(26, "valid CRC, impossible values (SOC 400 %)", "rejected by the profile's range, and counted")
+@row(26, "valid CRC, impossible values (SOC 400 %, 1 MW)", "rejected by the profile's range, and counted")
 def impossible_values(ground: Ground) -> Result:
-    """Every third answer has a state of charge of 400 %: the rest of it is stored, that value is not."""
+    """Every third answer has a state of charge of 400 %: the rest of it is stored, that value is not.
+
+    Then a roof brings 1 MW on each string.
+    """
     with (
         Influxd(ground.directory / "influxd") as influxd,
         RecorderProcess(ground.directory / "recorder", influxd.url) as recorder,
@@ -157,8 +162,21 @@ def impossible_values(ground: Ground) -> Result:
         )
         counted = recorder.counted("implausible_values")
         assert counted >= impossible > 100
-        figure = f"{impossible} answers of 400 %: {counted:.0f} values left out and counted"
-        return report(recorder, influxd, feeder, figure)
+        result = report(recorder, influxd, feeder, "")
+        stored = stored_count(influxd)
+        with Controller(recorder.pcs_port, Moment(pv_w=2_000_000, battery_w=0, home_w=500)):
+            wait_until(lambda: stored_count(influxd) >= stored + 3)
+        highest = influxd.query('SELECT max("pv1_power") AS pv, max("active_power") AS ac FROM "pcs"', "ess")[
+            0
+        ]
+        assert max(highest["pv"], highest["ac"]) < 10_000, highest
+        of_power = recorder.counted("implausible_values") - counted
+        assert of_power >= 3 * 3
+        figure = (
+            f"{impossible} answers of 400 %: {counted:.0f} values left out and counted; "
+            f"then 1 MW: {of_power:.0f} values"
+        )
+        return replace(result, figure=figure)
 
 
 @row(27, "half-open TCP; the controller reboots", "idle close, new connection accepted at once; s")
