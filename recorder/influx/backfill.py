@@ -72,37 +72,41 @@ def _needed_ns(rows: Sequence[Row], samples: int) -> int:
 
 
 def steps(query: ContinuousQuery, start: datetime, end: datetime, timezone: ZoneInfo) -> Iterator[Step]:
-    """Cut the buckets that touch `start` to `end` into pieces that end where the query's chunks end.
+    """Cut the buckets that touch `start` to `end` into pieces that end where the query's chunks end, in UTC.
 
     Days of 23 and 25 hours are whole days. A chunk's end is a bucket's begin for every bucket in use.
     """
     cursor = bucket_start(start, query.bucket, timezone)
     last = bucket_start(end, query.bucket, timezone)
     if last < end:
-        last = _next_bucket(last, query.bucket)
+        last = _next_bucket(last, query.bucket, timezone)
     while cursor < last:
-        piece_end = min(last, _next_bucket(bucket_start(cursor, query.chunk, timezone), query.chunk))
+        chunk = bucket_start(cursor, query.chunk, timezone)
+        piece_end = min(last, _next_bucket(chunk, query.chunk, timezone))
         yield Step(query, cursor, piece_end)
         cursor = piece_end
 
 
 def bucket_start(at: datetime, bucket: timedelta, timezone: ZoneInfo) -> datetime:
-    """Where the bucket that holds `at` begins, by local time, in whole seconds."""
+    """Where the bucket that holds `at` begins by local time, in whole seconds, in UTC.
+
+    UTC, because Python compares two times of one zone by the clock on the wall, which shows an hour twice.
+    """
     local = at.astimezone(timezone)
     if bucket >= _DAY:
         return _midnight(local, 0)
     offset = local.utcoffset() or timedelta()
     seconds = max(bucket, _SECOND).total_seconds()
     since_epoch = (local.timestamp() + offset.total_seconds()) // seconds * seconds
-    return datetime.fromtimestamp(since_epoch - offset.total_seconds(), timezone)
+    return datetime.fromtimestamp(since_epoch - offset.total_seconds(), UTC)
 
 
-def _next_bucket(begin: datetime, bucket: timedelta) -> datetime:
+def _next_bucket(begin: datetime, bucket: timedelta, timezone: ZoneInfo) -> datetime:
     if bucket >= _DAY:
-        return _midnight(begin, bucket.days)
-    # Python adds to the time on the wall; the next bucket is a matter of elapsed time.
-    return datetime.fromtimestamp(begin.timestamp() + max(bucket, _SECOND).total_seconds(), begin.tzinfo)
+        return _midnight(begin.astimezone(timezone), bucket.days)
+    return begin + max(bucket, _SECOND)
 
 
-def _midnight(at: datetime, days_later: int) -> datetime:
-    return datetime.combine(at.date() + days_later * _DAY, datetime.min.time(), at.tzinfo)
+def _midnight(local: datetime, days_later: int) -> datetime:
+    day = local.date() + days_later * _DAY
+    return datetime.combine(day, datetime.min.time(), local.tzinfo).astimezone(UTC)

@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from recorder.influx.backfill import bucket_start, steps
@@ -246,6 +246,8 @@ ZONES = st.sampled_from(["Europe/Berlin", "Asia/Kolkata", "America/St_Johns", "A
     seconds=st.integers(1, 40 * 86400),
     index=st.integers(0, 8),
 )
+# From 2:00 to 2:00, the hour that comes twice when summer time ends.
+@example(zone="Europe/Berlin", start=1_729_987_200, seconds=3600, index=0)
 def test_pieces_of_a_backfill_cover_the_range_without_gap_or_overlap(
     zone: str, start: int, seconds: int, index: int
 ) -> None:
