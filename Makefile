@@ -6,6 +6,7 @@
 # make format       what the linter can mend by itself
 # make lock         the lock files anew, from pyproject.toml
 # make screenshots  the pictures of the live page in docs/pictures, from the demo in a real browser
+# make dashboard-pictures GRAFANA_URL=...   the pictures of the dashboards, from a Grafana that lets anyone look
 # make uplot        the charting library of the live page, fetched and checked: needs npm
 
 PYTHON ?= python3
@@ -18,7 +19,7 @@ PYTEST_OPTIONS ?= --numprocesses 4 --dist loadgroup
 
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo test check faults bench format lock screenshots uplot debian clean
+.PHONY: demo test check faults bench format lock screenshots dashboard-pictures uplot debian clean
 
 demo: $(VENV)/.runtime
 	@$(BIN)/ess-recorder demo $(DEMO_OPTIONS)
@@ -53,6 +54,9 @@ lock: $(VENV)/.development
 
 screenshots: debian $(VENV)/.development
 	$(BIN)/python -m tests.browser
+
+dashboard-pictures: debian $(VENV)/.development
+	$(BIN)/python -m tests.grafana.pictures "$(GRAFANA_URL)" $(if $(GRAFANA_SITE),"$(GRAFANA_SITE)")
 
 uplot:
 	sh docs/uplot.sh

@@ -7,7 +7,7 @@ Grafana chose for the plot. InfluxDB finds the condition of the other queries fa
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from grafana_foundation_sdk.cog.builder import Builder
 from grafana_foundation_sdk.cog.runtime import DataqueryConfig, Runtime
@@ -20,6 +20,8 @@ DATA_SOURCE = DataSourceRef(type_val="influxdb", uid="ess-influxdb")
 OF_SITE = '"site" =~ /^${site:regex}$/ AND $timeFilter'
 OF_DEVICE = f'"device" =~ /^${{device:regex}}$/ AND {OF_SITE}'
 OF_METER = f'"device" =~ /^${{meter:regex}}$/ AND {OF_SITE}'
+
+T = TypeVar("T")
 
 _SECOND_MS, _MINUTE_MS, _HOUR_MS = 1000, 60_000, 3_600_000
 
@@ -124,6 +126,17 @@ class InfluxQL(Dataquery):
 def register() -> None:
     """Make `InfluxQL` known to the builder library, which has no query class for InfluxQL."""
     Runtime().register_dataquery_variant(DataqueryConfig("influxdb", InfluxQL.from_json))
+
+
+class Ready(Builder[T]):
+    """A finished value, where the library asks for its builder."""
+
+    def __init__(self, value: T) -> None:
+        self._value = value
+
+    def build(self) -> T:
+        """The value itself."""
+        return self._value
 
 
 class Target(Builder[Dataquery]):

@@ -1,4 +1,4 @@
-"""What the dashboards' panels share: colours, units, placing, kinds of panels, variables, annotations.
+"""What the dashboards' panels share: colours, units, placing, kinds of panels, variables.
 
 Takes queries and texts, gives builders of the library. Never writes a file.
 """
@@ -17,7 +17,6 @@ from grafana_foundation_sdk.builders import (
     timeseries,
 )
 from grafana_foundation_sdk.builders.dashboard import (
-    AnnotationQuery,
     Dashboard,
     DashboardLink,
     FieldColor,
@@ -25,13 +24,10 @@ from grafana_foundation_sdk.builders.dashboard import (
     TextBoxVariable,
     ThresholdsConfig,
 )
-from grafana_foundation_sdk.cog.builder import Builder
 from grafana_foundation_sdk.models import common as options
 from grafana_foundation_sdk.models.dashboard import (
-    AnnotationTarget,
     DashboardCursorSync,
     DashboardLinkType,
-    DataSourceRef,
     DataTransformerConfig,
     DynamicConfigValue,
     FieldColorModeId,
@@ -39,20 +35,29 @@ from grafana_foundation_sdk.models.dashboard import (
     Threshold,
     ThresholdsMode,
     ValueMappingResult,
+    VariableOption,
     VariableRefresh,
     VariableSort,
 )
 from grafana_foundation_sdk.models.dashboard import DashboardRangeMapOptions as RangeMapOptions
 
-from grafana.influxql import DATA_SOURCE, OF_SITE, Target, select, select_from
+from grafana.annotations import annotations
+from grafana.influxql import DATA_SOURCE, Target
 
 # Names of Grafana's palette and no numbers: it has a shade of each for the light and the dark theme.
 PV, HOME, GRID, BATTERY = "yellow", "blue", "purple", "green"
 GRID_EXPORT, BATTERY_CHARGE, INVERTER = "light-purple", "semi-dark-green", "orange"
 NEUTRAL, WARNING, BAD = "text", "orange", "red"
+# What is good has no colour where the area beyond a limit has one.
+CLEAR = "transparent"
+
+# Grafana's own kWh turns into Wh and MWh beside each other; its W into mW where a power is next to nothing.
+KWH = "suffix:kWh"
+_NO_POWER = (-1, 1, "0 W")
 
 SIGNS = "Grid: buying is positive, selling negative. Battery: discharging is positive, charging negative."
 GAP = "A gap is missing data."
+NEAR_LIMITS = "A limit comes into view when the curve gets near."
 FROM_COUNTERS = "Taken from the counters of meter and battery where there is one, else from power."
 
 Panel = (
@@ -74,20 +79,6 @@ P = TypeVar(
     canvas.Panel,
     heatmap.Panel,
 )
-
-
-T = TypeVar("T")
-
-
-class Ready(Builder[T]):
-    """A finished value, where the library asks for its builder."""
-
-    def __init__(self, value: T) -> None:
-        self._value = value
-
-    def build(self) -> T:
-        """The value itself."""
-        return self._value
 
 
 class Limits:
@@ -119,6 +110,8 @@ def place(  # noqa: PLR0913, PLR0917 - what every panel has
     """Give a panel what every panel has; its size is on a grid 24 columns wide, filled row by row."""
     width, height = columns_and_rows
     panel.span(width).height(height).title(title).unit(unit).thresholds(limits.builder)
+    if unit == "watt":
+        panel.mappings([_range_map(*_NO_POWER)])
     return panel.description(description).datasource(DATA_SOURCE)
 
 
@@ -185,10 +178,15 @@ def curves(targets: Sequence[Target], shortest_interval: str = "5s") -> timeseri
     return asking(panel, targets)
 
 
+def lines(targets: Sequence[Target]) -> timeseries.Panel:
+    """Curves of what is never near 0, which an area down to the axis would only blur."""
+    return curves(targets).fill_opacity(0)
+
+
 def with_limit_lines(panel: timeseries.Panel) -> timeseries.Panel:
-    """Draw the thresholds as dashed lines."""
+    """Draw the thresholds as dashed lines, and what is beyond them as areas."""
     return panel.thresholds_style(
-        common.GraphThresholdsStyleConfig().mode(options.GraphThresholdsStyleMode.DASHED)
+        common.GraphThresholdsStyleConfig().mode(options.GraphThresholdsStyleMode.DASHED_AND_AREA)
     )
 
 
@@ -280,76 +278,6 @@ DEVICE = ("device", "Inverter", f'SHOW TAG VALUES FROM "pcs" WITH KEY = "device"
 METER = ("meter", "Meter", f'SHOW TAG VALUES FROM "powermeter" WITH KEY = "device" {_OF_SITE}')
 
 
-class EventTarget(AnnotationTarget):
-    """The query of an annotation; the library knows only those of Grafana's own data source.
-
-    Source of the names: public/app/plugins/datasource/influxdb/migrations.ts of Grafana.
-    """
-
-    def __init__(self, name: str, query: str, text: str, tags: str) -> None:
-        super().__init__(limit=100, match_any=False, tags=[], type_val="tags")
-        self._influxql = {
-            "name": name,
-            "refId": "Anno",
-            "query": query,
-            "queryType": "tags",
-            "fromAnnotations": True,
-            "textColumn": text,
-            "tagsColumn": tags,
-            "timeEndColumn": "",
-            "titleColumn": "",
-        }
-
-    def to_json(self) -> dict[str, object]:
-        """The target with its query."""
-        return {**super().to_json(), **self._influxql}
-
-
-def annotations() -> list[AnnotationQuery]:
-    """Alerts, restarts of the recorder, and gaps in the data, on every plot over time.
-
-    A gap is told at its end, with its minutes: to the minute where it is of the last two days, else by the
-    hours that lack minutes, so that a year is searched as fast as a day.
-    """
-    flow_1m, flow_1h = '"rollups"."flow_1m"', '"rollups"."flow_1h"'
-    recent, older = f"{OF_SITE} AND time > now() - 2d", f"{OF_SITE} AND time < now() - 2d"
-    since = select({"minutes": 'elapsed("home", 1m)'}, "", flow_1m, recent)
-    lacking = select({"minutes": '60 - 60 * "coverage"'}, "", flow_1h, older)
-    hours = select({"hours": 'elapsed("coverage", 1h)'}, "", flow_1h, older)
-    alerts = (
-        AnnotationQuery()
-        .name("Alerts")
-        .datasource(DataSourceRef(type_val="grafana", uid="-- Grafana --"))
-        .built_in(1)
-        .type("dashboard")
-        .icon_color(BAD)
-    )
-    return [
-        alerts,
-        _event("Restarts", select({"started": '"started"'}, "", '"recorder"', OF_SITE), "started", "blue"),
-        _event(
-            "Gaps: minutes without data",
-            select_from(since, '"minutes"', '"minutes" > 1'),
-            "minutes",
-            WARNING,
-        ),
-        _event(
-            "Gaps: minutes that an hour lacks",
-            select_from(lacking, '"minutes"', '"minutes" >= 1'),
-            "minutes",
-            WARNING,
-        ),
-        _event(
-            "Gaps: hours since the last data", select_from(hours, '"hours"', '"hours" > 1'), "hours", WARNING
-        ),
-    ]
-
-
-def _event(name: str, query: str, text: str, colour: str) -> AnnotationQuery:
-    event = AnnotationQuery().name(name).datasource(DATA_SOURCE).icon_color(colour)
-    return event.target(Ready(EventTarget(name, query, text, "site")))
-
-
 class Heading(NamedTuple):
     """What a dashboard is, without its panels.
 
@@ -383,7 +311,8 @@ def dashboard(heading: Heading, panels: Sequence[Panel]) -> Dashboard:
     for name, label, query in heading.variables:
         builder.with_variable(variable(name, label, query))
     for name, label, default in heading.inputs:
-        builder.with_variable(TextBoxVariable(name).label(label).default_value(default))
+        chosen = VariableOption(selected=True, text=default, value=default)
+        builder.with_variable(TextBoxVariable(name).label(label).default_value(default).current(chosen))
     for panel in panels:
         builder.with_panel(panel)
     return builder

@@ -4,6 +4,7 @@ Takes the names of the data model, gives the dashboard as a builder. Never write
 """
 
 from grafana_foundation_sdk.builders.dashboard import Dashboard
+from grafana_foundation_sdk.models.dashboard import DynamicConfigValue
 
 from grafana import panels as shared
 from grafana.influxql import (
@@ -58,7 +59,7 @@ def _strings() -> list[Panel]:
             f"DC power of each PV string. Strings that face alike should look alike. {shared.GAP}",
         ),
         place(
-            shared.coloured(shared.curves(_plot(volts)), _STRINGS),
+            shared.coloured(shared.lines(_plot(volts)), _STRINGS),
             (12, 9),
             "Voltage of the strings",
             "volt",
@@ -68,22 +69,25 @@ def _strings() -> list[Panel]:
 
 
 def _battery() -> list[Panel]:
-    charge = _plot({"Charge": '{of}("battery_soc")', "Highest allowed": '{of}("battery_soc_max")'})
+    # The limit is told as the battery has it, of which 4.5 % are the owner's 0 and 95 % the owner's 100 %.
+    charge = _plot(
+        {"Charge": '{of}("battery_soc")', "Highest allowed": '({of}("battery_soc_max") - 4.5) / 0.905'}
+    )
     heat = _plot({"Warmest": '{of}("battery_temperature_max")', "Coolest": '{of}("battery_temperature_min")'})
     days = {
-        "Out of the battery": '{of}("battery_discharge")',
-        "Into the battery": '-1 * {of}("battery_charge")',
+        "Discharged": '{of}("battery_discharge")',
+        "Charged": '-1 * {of}("battery_charge")',
     }
-    colours = {"Out of the battery": BATTERY, "Into the battery": shared.BATTERY_CHARGE}
+    colours = {"Discharged": BATTERY, "Charged": shared.BATTERY_CHARGE}
     return [
         place(
             shared.coloured(
                 shared.curves(charge).min(0).max(100), {"Charge": BATTERY, "Highest allowed": shared.NEUTRAL}
-            ),
+            ).override_by_name("Highest allowed", [DynamicConfigValue("custom.fillOpacity", 0)]),
             (12, 9),
             "State of charge",
             "percent",
-            "Charge as the owner sees it, and the battery's own upper limit. Orange below 10 %."
+            "Charge as the owner sees it, and up to where the battery may be charged. Orange below 10 %."
             f" {shared.GAP}",
             shared.Limits(shared.WARNING, (10, BATTERY)),
         ),
@@ -96,19 +100,20 @@ def _battery() -> list[Panel]:
         ),
         place(
             shared.with_limit_lines(
-                shared.coloured(shared.curves(heat), {"Warmest": "red", "Coolest": "light-blue"})
+                shared.coloured(shared.lines(heat), {"Warmest": "red", "Coolest": "light-blue"})
             ),
             (12, 9),
             "Temperature of the battery",
             "celsius",
-            f"The warmest and the coolest place in the battery; lines at 0, 40 and 50 °C. {shared.GAP}",
-            shared.Limits(shared.WARNING, (0, BATTERY), (40, shared.WARNING), (50, shared.BAD)),
+            "The warmest and the coolest place in the battery; lines at 0, 40 and 50 °C."
+            f" {shared.NEAR_LIMITS} {shared.GAP}",
+            shared.Limits(shared.WARNING, (0, shared.CLEAR), (40, shared.WARNING), (50, shared.BAD)),
         ),
         place(
             shared.coloured(shared.bars(day_rows(days)).time_from("30d"), colours),
             (12, 9),
             "Charged and discharged",
-            "kwatth",
+            shared.KWH,
             "Energy of each local day by the battery's counters; charging is below zero. Shows the last 30"
             " days, or the"
             " chosen range if it has fixed ends.",
@@ -133,20 +138,19 @@ def _health() -> list[Panel]:
     battery = shared.one_colour(BATTERY)
     return [
         place(
-            shared.number(targets(trip), shared.by_limits()).decimals(1),
+            shared.number(targets(trip), battery).decimals(1),
             (6, 6),
             "Round-trip efficiency",
             "percent",
             "Energy out of the battery over energy into it, by its counters, in the chosen range. Choose a"
             " month or"
             " more: what is still stored counts as lost.",
-            shared.Limits(shared.BAD, (75, shared.WARNING), (85, BATTERY)),
         ),
         place(
             shared.number([Target(usable)], battery).decimals(2),
             (6, 6),
             "Usable energy",
-            "kwatth",
+            shared.KWH,
             "What 100 % of charge gives: energy of all hours in the chosen range that did nothing but"
             " discharge, over"
             " the charge that they took. Choose a week or more.",
@@ -179,7 +183,7 @@ def _inverter() -> list[Panel]:
     limits = shared.Limits(shared.BAD, (85, shared.WARNING), (90, BATTERY))
     return [
         place(
-            shared.curves(curve).color_scheme(shared.one_colour(INVERTER)),
+            shared.lines(curve).color_scheme(shared.one_colour(INVERTER)),
             (12, 8),
             "Inverter efficiency over time",
             "percent",
@@ -202,7 +206,7 @@ def _inverter() -> list[Panel]:
             shared.number(targets(loss), shared.one_colour(INVERTER)).decimals(1),
             (6, 8),
             "Lost in the inverter",
-            "kwatth",
+            shared.KWH,
             "What the inverter turned into heat in the chosen range, standby included: DC energy less AC"
             " energy.",
         ),

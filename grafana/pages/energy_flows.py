@@ -49,8 +49,8 @@ ENERGIES = (
     ("Home", "home", HOME),
     ("Bought", "grid_import", GRID),
     ("Sold", "grid_export", shared.GRID_EXPORT),
-    ("Into the battery", "battery_charge", shared.BATTERY_CHARGE),
-    ("Out of the battery", "battery_discharge", BATTERY),
+    ("Charged", "battery_charge", shared.BATTERY_CHARGE),
+    ("Discharged", "battery_discharge", BATTERY),
 )
 ENERGY_FIELDS = {name: f'{{of}}("{field}")' for name, field, _ in ENERGIES}
 ENERGY_COLOURS = {name: colour for name, _, colour in ENERGIES}
@@ -193,14 +193,14 @@ def _energies() -> list[Panel]:
             shared.coloured(shared.energy_list(today).time_from("now/d"), ENERGY_COLOURS),
             (12, 9),
             "Energy today",
-            "kwatth",
+            shared.KWH,
             f"Since midnight, renewed every five minutes. {shared.FROM_COUNTERS}",
         ),
         place(
             shared.coloured(shared.energy_list(chosen), ENERGY_COLOURS),
             (12, 9),
             "Energy in the chosen range",
-            "kwatth",
+            shared.KWH,
             "Sum of the quarter hours that begin in the range; of hours from a month on, of days from a"
             " year on."
             f" {shared.FROM_COUNTERS}",

@@ -30,8 +30,8 @@ _COLOURS = {"PV": PV, "Home": HOME, "Bought": GRID, "Sold": shared.GRID_EXPORT}
 _COUNTED = {
     "Bought": "grid_import",
     "Sold": "grid_export",
-    "Into the battery": "battery_charge",
-    "Out of the battery": "battery_discharge",
+    "Charged": "battery_charge",
+    "Discharged": "battery_discharge",
 }
 _FIXED_ENDS = "or the chosen range if it has fixed ends"
 _SOLD = "Sold energy is below zero."
@@ -66,7 +66,7 @@ def _bars() -> list[Panel]:
             days,
             (24, 9),
             "Days",
-            "kwatth",
+            shared.KWH,
             f"Energy of each local day, today so far too. {_SOLD} Shows this month, {_FIXED_ENDS}."
             f" {shared.FROM_COUNTERS}",
         ),
@@ -74,21 +74,21 @@ def _bars() -> list[Panel]:
             months.time_from("now/y").transformations(by_month),
             (12, 9),
             "Months",
-            "kwatth",
+            shared.KWH,
             f"Energy of each month. {_SOLD} Shows this year, {_FIXED_ENDS}.",
         ),
         place(
             before.time_from("now/y").time_shift("1y").transformations(by_month),
             (12, 9),
             "Months, a year before",
-            "kwatth",
+            shared.KWH,
             f"The same months of the year before, up to the same day. {_SOLD}",
         ),
         place(
             years.time_from("10y").transformations(by_year),
             (24, 8),
             "Years",
-            "kwatth",
+            shared.KWH,
             f"Energy of each year. {_SOLD} Shows ten years, {_FIXED_ENDS}.",
         ),
     ]
@@ -123,14 +123,14 @@ def _when() -> list[Panel]:
             _hours_by_day("home", heatmap_options.HeatmapColorMode.SCHEME, "Blues"),
             (12, 11),
             "When the home uses energy",
-            "kwatth",
+            shared.KWH,
             f"Energy of the home in each hour of each day, local time; empty where no data is. {month}",
         ),
         place(
             _hours_by_day("grid_import", heatmap_options.HeatmapColorMode.SCHEME, "Purples"),
             (12, 11),
             "When energy is bought",
-            "kwatth",
+            shared.KWH,
             f"Energy from the grid in each hour of each day, local time; empty where no data is. {month}",
         ),
     ]
@@ -238,7 +238,7 @@ def _certainty() -> list[Panel]:
             shared.coloured(shared.bars(day_rows(kwh)).time_from("now/M"), _deviation_colours()),
             (24, 8),
             "Deviation from the counters, by day",
-            "kwatth",
+            shared.KWH,
             "Energy integrated from power less that of the counters, on each local day. Shows this month,"
             f" {_FIXED_ENDS}.",
         ),
@@ -249,6 +249,6 @@ def _deviation_colours() -> dict[str, str]:
     return {
         "Bought": GRID,
         "Sold": shared.GRID_EXPORT,
-        "Into the battery": shared.BATTERY_CHARGE,
-        "Out of the battery": shared.BATTERY,
+        "Charged": shared.BATTERY_CHARGE,
+        "Discharged": shared.BATTERY,
     }

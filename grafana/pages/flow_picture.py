@@ -15,8 +15,8 @@ from grafana_foundation_sdk.cog.builder import Builder
 from grafana_foundation_sdk.models import canvas as model
 from grafana_foundation_sdk.models import common as options
 
-from grafana.influxql import OF_DEVICE, Target, select
-from grafana.panels import BATTERY, GRID, HOME, PV, Ready, asking
+from grafana.influxql import OF_DEVICE, Ready, Target, select
+from grafana.panels import BATTERY, GRID, HOME, PV, asking
 
 WIDEST_AT_W = 5000
 _THINNEST_PX, _WIDEST_PX = 1, 14
@@ -93,7 +93,6 @@ def flow_picture() -> canvas.Panel:
         .hide_time_override(True)
         .min(0)
         .max(WIDEST_AT_W)
-        .decimals(0)
         .inline_editing(False)
         .show_advanced_types(False)
         .root(canvas.CanvasOptionsRoot().name("Flow picture").elements(list(elements)))
@@ -133,7 +132,7 @@ def _value(node: _Node) -> canvas.CanvasElementOptions:
     text = {
         "align": "center",
         "valign": "middle",
-        "size": 20,
+        "size": 18,
         "color": {"fixed": node.colour},
         "text": {"mode": "field", "field": node.field, "fixed": ""},
     }

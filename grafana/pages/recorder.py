@@ -10,7 +10,12 @@ from grafana import panels as shared
 from grafana.influxql import HEALTH_TIERS, OF_SITE, Target, Tier, select, select_from, targets
 from grafana.panels import Panel, place
 
+# Twice the time between two words of the recorder, so that one a little late is no gap.
+_POINT = "20s"
 _STALE = shared.Limits("green", (30, shared.WARNING), (120, shared.BAD))
+_LATE = shared.Limits(shared.CLEAR, (30, shared.WARNING), (120, shared.BAD))
+_EACH_SECOND = "suffix:/s"
+_FEW = 5
 _NONE_IS_GOOD = shared.Limits("green", (1, shared.BAD))
 _FEW_ARE_GOOD = shared.Limits("green", (1, shared.WARNING), (60, shared.BAD))
 _WRITER = f"\"source\" = 'writer' AND {OF_SITE}"
@@ -47,26 +52,36 @@ def _highest(name: str, field: str, of: str, tag: str = "") -> list[Target]:
     return targets(queries, alias=f"$tag_{tag}" if tag else "$col")
 
 
-def _counted(fields: dict[str, str], function: str, of: str, tag: str = "") -> list[Target]:
-    """What counters gained; a restart, which sets them to 0, gains nothing.
+def _counted(name: str, field: str, of: str, tag: str = "") -> list[Target]:
+    """What a counter gained; a restart, which sets them to 0, gains nothing.
 
     The outer query has a bucket for each piece of time, so that a gap is a gap.
     """
     group = f', "{tag}"' if tag else ""
-    alias = (f"$tag_{tag} $col" if len(fields) > 1 else f"$tag_{tag}") if tag else "$col"
-    return targets([_gained(fields, function, of, group, tier) for tier in HEALTH_TIERS], alias=alias)
+    queries = [_gained(name, field, of, group, tier) for tier in HEALTH_TIERS]
+    return targets(queries, alias=f"$tag_{tag}" if tag else "$col")
 
 
-def _gained(fields: dict[str, str], function: str, of: str, group: str, tier: Tier) -> str:
-    gains = {name: function.format(field=field) for name, field in fields.items()}
+def _rate(name: str, field: str, of: str, alias: str) -> list[Target]:
+    """How fast a counter of each source rises; from its points, as the newest bucket lacks some."""
+    rising = {name: f'non_negative_derivative("{field}", 1s)'}
+    queries = [
+        select_from(
+            select(rising, "", tier.source, f"{tier.condition} AND", of, 'GROUP BY "source"'),
+            f'mean("{name}") AS "{name}"',
+            "$timeFilter",
+            f'GROUP BY time({tier.bucket}), "source" fill(null)',
+        )
+        for tier in HEALTH_TIERS
+    ]
+    return targets(queries, alias=alias)
+
+
+def _gained(name: str, field: str, of: str, group: str, tier: Tier) -> str:
+    gains = {name: f'non_negative_difference(last("{field}"))'}
     bucket = f"GROUP BY time({tier.bucket}){group}"
     inner = select(gains, "", tier.source, f"{tier.condition} AND", of, bucket)
-    outer = ", ".join(f'sum("{name}") AS "{name}"' for name in fields)
-    return select_from(inner, outer, "$timeFilter", bucket, "fill(null)")
-
-
-_RATE = 'non_negative_derivative(last("{field}"), 1s)'
-_GAIN = 'non_negative_difference(last("{field}"))'
+    return select_from(inner, f'sum("{name}") AS "{name}"', "$timeFilter", bucket, "fill(null)")
 
 
 def _sources() -> list[Panel]:
@@ -87,7 +102,7 @@ def _sources() -> list[Panel]:
     each = "A point is the gain of its piece of time, for each source. A gap is missing data."
     return [
         place(
-            shared.live([ages], shared.by_limits()).no_value("No recorder"),
+            shared.live([ages], shared.by_limits()).decimals(0).no_value("No recorder"),
             (24, 5),
             "Age of the newest sample",
             "s",
@@ -96,24 +111,26 @@ def _sources() -> list[Panel]:
             _STALE,
         ),
         place(
-            shared.with_limit_lines(shared.curves(_highest("Age", "sample_age", OF_SITE, "device"), "10s")),
+            shared.with_limit_lines(shared.curves(_highest("Age", "sample_age", OF_SITE, "device"), _POINT)),
             (12, 9),
             "Sample age",
             "s",
             "The highest age of each piece of time, for each device. Lines at 30 s and 2 minutes."
-            f" {shared.GAP}",
-            _STALE,
+            f" {shared.NEAR_LIMITS} {shared.GAP}",
+            _LATE,
         ),
         place(
-            shared.curves(_counted({"Frames": "frames"}, _RATE, _SOURCES, "source"), "10s"),
+            shared.curves(_rate("Frames", "frames", _SOURCES, "$tag_source"), _POINT).axis_soft_min(0),
             (12, 9),
             "Rate of frames",
-            "cps",
+            _EACH_SECOND,
             f"Whole answers each second, for each source. {shared.GAP}",
         ),
         *(
             place(
-                shared.curves(_counted({title: field}, _GAIN, _SOURCES, "source"), "1m"),
+                shared.curves(_counted(title, field, _SOURCES, "source"), "1m")
+                .axis_soft_min(0)
+                .axis_soft_max(_FEW),
                 (12, 8),
                 title,
                 "short",
@@ -136,7 +153,7 @@ def _writer() -> list[Panel]:
     return [
         place(
             shared.live([Target(lost)], shared.by_limits()),
-            (24, 5),
+            (24, 6),
             "Points that did not arrive",
             "short",
             "Since the recorder started: refused by InfluxDB (dead letters), dropped by a full queue,"
@@ -145,7 +162,7 @@ def _writer() -> list[Panel]:
             _NONE_IS_GOOD,
         ),
         place(
-            shared.curves(_highest("Points", "queue_points", _WRITER), "10s"),
+            shared.curves(_highest("Points", "queue_points", _WRITER), _POINT),
             (8, 8),
             "Queue",
             "short",
@@ -153,29 +170,30 @@ def _writer() -> list[Panel]:
             f" {shared.GAP}",
         ),
         place(
-            shared.curves(_highest("Bytes", "queue_bytes", _WRITER), "10s"),
+            shared.curves(_highest("Bytes", "queue_bytes", _WRITER), _POINT),
             (8, 8),
             "Queue on disk",
             "bytes",
             f"The most that the queue took. {shared.GAP}",
         ),
         place(
-            shared.with_limit_lines(shared.curves(_highest("Age", "queue_age", _WRITER), "10s")),
+            shared.with_limit_lines(shared.curves(_highest("Age", "queue_age", _WRITER), _POINT)),
             (8, 8),
             "Age of the queue",
             "s",
-            f"How long the oldest point has waited; lines at 30 s and 2 minutes. {shared.GAP}",
-            _STALE,
+            f"How long the oldest point has waited; lines at 30 s and 2 minutes."
+            f" {shared.NEAR_LIMITS} {shared.GAP}",
+            _LATE,
         ),
         place(
-            shared.curves(_counted({"Written": "written"}, _RATE, _WRITER), "10s"),
+            shared.curves(_rate("Written", "written", _WRITER, "$col"), _POINT).axis_soft_min(0),
             (12, 8),
             "Points written",
-            "cps",
+            _EACH_SECOND,
             f"Points that InfluxDB took, each second. {shared.GAP}",
         ),
         place(
-            shared.curves(_counted({"Retries": "retries"}, _GAIN, _WRITER), "1m"),
+            shared.curves(_counted("Retries", "retries", _WRITER), "1m").axis_soft_min(0).axis_soft_max(_FEW),
             (12, 8),
             "Retries",
             "short",
@@ -216,7 +234,7 @@ def _queries() -> list[Panel]:
             "The newest quarter of an hour of energies; the continuous query runs each five minutes.",
         ),
         place(
-            shared.curves(_highest("Late", "late_seconds", _WRITER), "10s"),
+            shared.curves(_highest("Late", "late_seconds", _WRITER), _POINT),
             (12, 8),
             "Late range",
             "s",
@@ -225,7 +243,9 @@ def _queries() -> list[Panel]:
             _FEW_ARE_GOOD,
         ),
         place(
-            shared.curves(_counted({"Repairs": "backfills"}, _GAIN, _WRITER), "1m"),
+            shared.curves(_counted("Repairs", "backfills", _WRITER), "1m")
+            .axis_soft_min(0)
+            .axis_soft_max(_FEW),
             (12, 8),
             "Repairs",
             "short",

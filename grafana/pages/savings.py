@@ -36,16 +36,16 @@ def panels() -> list[Panel]:
     return [
         place(
             shared.coloured(chosen.decimals(2), {**_COLOURS, "Without the system": shared.NEUTRAL}),
-            (24, 5),
+            (24, 6),
             "Savings in the chosen range ($currency)",
-            "short",
+            "none",
             f"Sum of the local days that begin in the range; what is paid is below zero. {_MEANING}",
         ),
         place(
             days.time_from("now/M"),
             (24, 9),
             "Savings of days ($currency)",
-            "short",
+            "none",
             f"Each local day, today so far too; what is paid is below zero. Shows this month, {_FIXED_ENDS}."
             f" {_MEANING}",
         ),
@@ -53,14 +53,14 @@ def panels() -> list[Panel]:
             months.time_from("now/y").transformations(by_month),
             (12, 9),
             "Savings of months ($currency)",
-            "short",
+            "none",
             f"Each month; what is paid is below zero. Shows this year, {_FIXED_ENDS}. {_MEANING}",
         ),
         place(
             years.time_from("10y").transformations(by_year),
             (12, 9),
             "Savings of years ($currency)",
-            "short",
+            "none",
             f"Each year; what is paid is below zero. Shows ten years, {_FIXED_ENDS}. {_MEANING}",
         ),
     ]

@@ -17,7 +17,7 @@ from tests.grafana.pages import DASHBOARDS, EACH_DASHBOARD, EACH_PANEL, PAGES, P
 
 BUILT_IN = {"stat", "timeseries", "gauge", "bargauge", "barchart", "heatmap", "canvas"}
 UNITS = {
-    "watt", "kwatth", "volt", "hertz", "percent", "celsius", "s", "cps", "short", "bytes", "none",
+    "watt", "suffix:kWh", "volt", "hertz", "percent", "celsius", "s", "suffix:/s", "short", "bytes", "none",
     "dateTimeFromNow",
 }  # fmt: skip
 NEWER_THAN_THE_LIBRARY = {"direction"}
@@ -210,14 +210,14 @@ def test_shares_are_clamped_and_defined(dashboard: str, title: str) -> None:
 
 
 def test_voltage_limits_are_those_of_en_50160() -> None:
-    """A phase is red below 207 V and above 253 V, and lines show where that is."""
+    """A phase is red below 207 V and above 253 V, and lines show where that begins."""
     shown = panel("grid", "Voltage of the phases")["fieldConfig"]["defaults"]
     assert [(step["value"], step["color"]) for step in shown["thresholds"]["steps"]] == [
         (None, "red"),
-        (207, "green"),
+        (207, "transparent"),
         (253, "red"),
     ]
-    assert shown["custom"]["thresholdsStyle"]["mode"] == "dashed"
+    assert shown["custom"]["thresholdsStyle"]["mode"] == "dashed+area"
 
 
 def test_flow_picture_follows_the_power() -> None:
@@ -245,3 +245,32 @@ def test_flow_picture_fits_any_width() -> None:
         assert element["constraint"] == {"horizontal": "scale", "vertical": "scale"}
         at = element["placement"]
         assert at["left"] + at["right"] < 100 > at["top"] + at["bottom"]
+
+
+def test_next_to_no_power_is_no_power() -> None:
+    """Less than a watt either way is shown as 0 W, and not in milliwatts."""
+    watts = [page.panel["fieldConfig"]["defaults"] for page in PAGES]
+    watts = [defaults for defaults in watts if defaults["unit"] == "watt"]
+    assert len(watts) > 9
+    for defaults in watts:
+        (mapping,) = (each["options"] for each in defaults["mappings"])
+        assert (mapping["from"], mapping["to"], mapping["result"]["text"]) == (-1, 1, "0 W")
+
+
+@pytest.mark.parametrize(
+    ("dashboard", "name", "first"),
+    [("battery-and-pv", "capacity", "6.4"), ("energy-history", "currency", "EUR")],
+)
+def test_what_is_typed_in_has_a_first_value(dashboard: str, name: str, first: str) -> None:
+    """A text above a dashboard holds its default from the start, so that no query is asked without it."""
+    (typed,) = (each for each in DASHBOARDS[dashboard]["templating"]["list"] if each["type"] == "textbox")
+    assert (typed["name"], typed["query"], typed["current"]["value"]) == (name, first, first)
+
+
+@EACH_DASHBOARD
+def test_few_switches_stand_above_a_dashboard(name: str) -> None:
+    """Of the annotations only alerts and restarts have a switch; gaps are always shown."""
+    listed = DASHBOARDS[name]["annotations"]["list"]
+    assert [each["name"] for each in listed if not each["hide"]] == ["Alerts", "Restarts"]
+    assert len(listed) == 5
+    assert all(each["enable"] for each in listed)
