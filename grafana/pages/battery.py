@@ -138,22 +138,20 @@ def _health() -> list[Panel]:
     battery = shared.one_colour(BATTERY)
     return [
         place(
-            shared.number(targets(trip), battery).decimals(1),
+            shared.number(targets(trip), battery).decimals(1).time_from("90d"),
             (6, 6),
             "Round-trip efficiency",
             "percent",
-            "Energy out of the battery over energy into it, by its counters, in the chosen range. Choose a"
-            " month or"
-            " more: what is still stored counts as lost.",
+            "Energy out of the battery over energy into it, by its counters, in the last 90 days, or in the"
+            " chosen range if that has fixed ends. What is still stored counts as lost: a day tells nothing.",
         ),
         place(
-            shared.number([Target(usable)], battery).decimals(2),
+            shared.number([Target(usable)], battery).decimals(2).time_from("90d"),
             (6, 6),
             "Usable energy",
             shared.KWH,
-            "What 100 % of charge gives: energy of all hours in the chosen range that did nothing but"
-            " discharge, over"
-            " the charge that they took. Choose a week or more.",
+            "What 100 % of charge gives: energy of all hours that did nothing but discharge, over the charge"
+            " that they took, in the last 90 days, or in the chosen range if that has fixed ends.",
         ),
         place(
             shared.number(targets(cycles), battery).decimals(1),
