@@ -21,6 +21,7 @@ from bench.report import (
     document,
     terminal_table,
     this_machine,
+    write_document,
 )
 from recorder.logs import set_up_logging
 
@@ -57,7 +58,7 @@ def main() -> int:
                 continue
         console.print(terminal_table(results[-1:]))
     if not chosen.names and not failed:
-        DOCUMENT.write_text(document(results, machine, quick=chosen.quick))
+        write_document(document(results, machine, quick=chosen.quick))
         console.print(f"written: {DOCUMENT.name}")
     return int(failed)
 

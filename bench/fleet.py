@@ -11,14 +11,18 @@ from bench.step import Load, Step, measure
 
 GOAL: Final = 1000
 MOONSHOT: Final = 5000
-_FIRST: Final = 250
+_GROWTH: Final = (100, 500)
+_STEP_SECONDS: Final = 15
 
 
 def run(options: Options) -> Result:
-    """Serve 1,000 homes, then double until it fails, then bisect to a tenth."""
-    goal = measure(Load(GOAL, 30 if options.quick else 300, queries=False), options)
-    shipped = measure(Load(GOAL, 20 if options.quick else 60), options)
-    steps = [goal, *([] if options.quick else _search(options))]
+    """Serve 1,000 homes for five minutes, then search for as many as can be served."""
+    goal = measure(Load(GOAL, 20 if options.quick else 300, queries=False), options)
+    shipped = measure(Load(GOAL, 15 if options.quick else 45), options)
+    steps = [goal]
+    if not options.quick:
+        steps += [measure(Load(homes, _STEP_SECONDS, queries=False), options) for homes in _GROWTH]
+        steps += _search(options, steps)
     served = max((step.homes for step in steps if step.served), default=0)
     PLOT.write_text(plot(sorted(steps, key=lambda step: step.homes)))
     return Result(
@@ -46,16 +50,17 @@ def run(options: Options) -> Result:
     )
 
 
-def _search(options: Options) -> list[Step]:
-    """Double from the first number until a step fails, then bisect to a tenth."""
+def _search(options: Options, known: list[Step]) -> list[Step]:
+    """Double what was served until a step fails, then bisect to a fifth."""
     steps: list[Step] = []
-    homes, good, bad = _FIRST, 0, 0
-    while not bad or bad - good > good // 10:
-        steps.append(measure(Load(homes, 20, queries=False), options))
+    good = max((step.homes for step in known if step.served), default=0)
+    bad = min((step.homes for step in known if step.homes > good and not step.served), default=0)
+    while not bad or bad - good > max(good // 5, 10):
+        homes = (good + bad) // 2 if bad else 2 * good
+        steps.append(measure(Load(homes, _STEP_SECONDS, queries=False), options))
         if steps[-1].feeder_limits:
             break
         good, bad = (homes, bad) if steps[-1].served else (good, homes)
-        homes = 2 * good if not bad else (good + bad) // 2
     return steps
 
 

@@ -19,6 +19,9 @@ from rich.table import Table
 from recorder.version import VERSION
 
 DOCUMENT: Final = Path(__file__).parents[1] / "docs/performance.md"
+_END: Final = (
+    "<!-- What stands above is written by `make bench`; what stands below is written by hand, and kept. -->\n"
+)
 _COLUMNS: Final = ("what", "figure", "ratio", "beside", "target", "met", "runs")
 
 
@@ -132,6 +135,12 @@ def terminal_table(results: Sequence[Result]) -> Table:
         for row in result.rows:
             table.add_row(*(cell.replace("**", "") for cell in row.cells()))
     return table
+
+
+def write_document(text: str, path: Path = DOCUMENT) -> None:
+    """Write the measured part of the page, and keep what was written by hand beneath it."""
+    before = path.read_text() if path.exists() else ""
+    path.write_text(text + "\n" + _END + before.partition(_END)[2])
 
 
 def document(results: Sequence[Result], machine: Machine, *, quick: bool) -> str:

@@ -8,14 +8,15 @@ import multiprocessing
 import tempfile
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, Final
 
 from bench.homes import Order, Sent, address_of, expected_times, feed, flood, site_of
-from bench.recording import DATABASE, Recording, count_by_site, database, other_cores, usage_of
+from bench.recording import DATABASE, Database, Recording, count_by_site, database, other_cores, usage_of
 from bench.report import CannotRunError, Options
 from tests.support.influxd import Influxd, QueryError
 
@@ -127,12 +128,9 @@ def measure(load: Load, options: Options, env: Mapping[str, str] | None = None) 
     with (
         other_cores() as core,
         tempfile.TemporaryDirectory(prefix="ess-bench-") as directory,
-        database() as influxd,
+        _prepared(load) as influxd,
         Recording(Path(directory), influxd.url, settings, core, env) as recorder,
     ):
-        if not load.queries:
-            # Without its queries the recorder leaves the database to others.
-            influxd.query(f'CREATE DATABASE "{DATABASE}"')
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
         feeder = context.Process(target=feed, args=(Order(recorder.port, homes, seconds, probes), theirs))
@@ -178,6 +176,15 @@ def measure(load: Load, options: Options, env: Mapping[str, str] | None = None) 
             feeder_late_seconds=sent.late_seconds,
             latencies_seconds=_latencies(sent, prober),
         )
+
+
+@contextmanager
+def _prepared(load: Load) -> Iterator[Database]:
+    """Run an influxd, with an empty database where the recorder is to leave that to others."""
+    with database() as influxd:
+        if not load.queries:
+            influxd.query(f'CREATE DATABASE "{DATABASE}"')
+        yield influxd
 
 
 def _runs(process: BaseProcess) -> bool:

@@ -7,6 +7,8 @@ Takes chunks of text with the time of their receipt, gives points. Does no I/O, 
 """
 
 from collections import Counter
+from collections.abc import Callable
+from operator import itemgetter
 from typing import Final
 
 from recorder.modbus.exchange import Bus, Buses, Exchange
@@ -17,8 +19,10 @@ from recorder.points.scan import Scan, ScanAssembler
 from recorder.profiles.catalogue import Catalogue
 from recorder.profiles.model import Profile
 from recorder.profiles.readings import INVALID
-from recorder.strace.runs import Run, RunDecoder
-from recorder.strace.syscalls import DEFAULT_MAX_LINE_BYTES, Transfer
+from recorder.strace.runs import Run, RunDecoder, Single
+from recorder.strace.syscalls import DEFAULT_MAX_LINE_BYTES
+
+_Numbered = tuple[int, Exchange]
 
 # A larger jump of the device's poll counter is a restart, not samples that were lost.
 _MOST_LOST_SAMPLES: Final = 3600
@@ -70,22 +74,24 @@ class Pipeline:
             received_at_ns: Unix time in ns of its receipt. None keeps the stream's own stamps as
                 they are, and leaves points without time where it has none.
         """
-        points: list[Point] = []
-        at_ns: int | None = None
-        for item in self._text.feed_runs(chunk):
-            if item.descriptor < 0:
-                self._buses.lose()
-                continue
-            bus = self._buses.bus(item.process, item.descriptor)
-            if isinstance(item, Run):
-                at_ns = self._run(bus, item, received_at_ns, points)
-            elif item.written:
-                bus.wrote(item.data, complete=item.complete)
-            else:
-                at_ns = self._read(bus, item, received_at_ns, points)
-        if received_at_ns is not None and at_ns is not None:
-            self._lag_ns = received_at_ns - at_ns
-        return points
+        items = self._text.feed_runs(chunk)
+        times = None if received_at_ns is None else self._times(items, received_at_ns)
+        return self._take(items, times)
+
+    def feed_paced(self, chunk: bytes, time_of_line: Callable[[int], int]) -> list[Point]:
+        """Take text that was captured without stamps, as `feed` takes it line by line.
+
+        Args:
+            chunk: the next bytes of the capture.
+            time_of_line: gives the Unix time in ns of a line by its number in the capture, from 0 on.
+        """
+        first = self.counts["lines"]
+        items = self._text.feed_runs(chunk)
+        times = {
+            number: self._time(stamped_at_ns, time_of_line(first + number))
+            for number, stamped_at_ns in _stamps_of_reads(items)
+        }
+        return self._take(items, times)
 
     def expire(self, now_ns: int) -> list[Point]:
         """Close the scans that a stream left open for too long; `now_ns` is Unix time in ns.
@@ -106,34 +112,60 @@ class Pipeline:
             self._publish(assembler.finish(), points)
         return points
 
-    def _read(self, bus: Bus, read: Transfer, received_at_ns: int | None, points: list[Point]) -> int | None:
-        """Take one read, and give its time."""
-        at_ns = self._time(read.stamped_at_ns, received_at_ns)
-        for exchange in bus.read(read.data, complete=read.complete, captured_at_ns=at_ns):
+    def _take(self, items: list[Run | Single], times: dict[int, int] | None) -> list[Point]:
+        """Take what a chunk brought; `times` are those of its reads, None for those that are stamped."""
+        exchanges: list[_Numbered] = []
+        for item in items:
+            if isinstance(item, Single):
+                self._single(item, times, exchanges)
+                continue
+            bus = self._buses.bus(item.bus)
+            if item.written:
+                bus.wrote(item.data, complete=True)
+            else:
+                _read(bus, item, times, exchanges)
+        if len(exchanges) > 1:
+            # What several buses brought is taken in the order of the lines.
+            exchanges.sort(key=itemgetter(0))
+        points: list[Point] = []
+        for _, exchange in exchanges:
             self._exchange(exchange, points)
-        return at_ns
+        return points
 
-    def _run(self, bus: Bus, run: Run, received_at_ns: int | None, points: list[Point]) -> int | None:
-        """Take reads at once where that gives the same as one by one, and give the time of the last."""
-        at_ns: int | None = None
-        if not bus.can_read_at_once(run.data):
-            for read in run.transfers():
-                at_ns = self._read(bus, read, received_at_ns, points)
-            return at_ns
-        if received_at_ns is None:
-            at_ns = run.stamped_at_ns
+    def _single(self, single: Single, times: dict[int, int] | None, exchanges: list[_Numbered]) -> None:
+        """Take a transfer that came alone."""
+        number, (process, descriptor, written, data, complete, stamped_at_ns) = single
+        if descriptor < 0:
+            self._buses.lose()
+            return
+        bus = self._buses.bus((process, descriptor))
+        if written:
+            bus.wrote(data, complete=complete)
+            return
+        at_ns = stamped_at_ns if times is None else times[number]
+        found = bus.read(data, complete=complete, captured_at_ns=at_ns)
+        exchanges += [(number, exchange) for exchange in found]
+
+    def _times(self, items: list[Run | Single], received_at_ns: int) -> dict[int, int]:
+        """Give the time of each read by the number of its line: its stamp, corrected, or else its receipt."""
+        stamps = _stamps_of_reads(items)
+        if not stamps:
+            return {}
+        numbers = [number for number, _ in stamps]
+        stamped = [stamped_at_ns for _, stamped_at_ns in stamps if stamped_at_ns is not None]
+        if not stamped:
+            times = [received_at_ns] * len(numbers)
+        elif len(stamped) == len(numbers):
+            times = self._clock.correct_all(stamped, received_at_ns)
         else:
-            # The clock learns from every stamp.
-            for stamped_at_ns in run.stamps_ns():
-                at_ns = self._time(stamped_at_ns, received_at_ns)
-        for exchange in bus.read(run.data, complete=True, captured_at_ns=at_ns):
-            self._exchange(exchange, points)
-        return at_ns
+            times = [self._time(stamped_at_ns, received_at_ns) for _, stamped_at_ns in stamps]
+        self._lag_ns = received_at_ns - times[-1]
+        return dict(zip(numbers, times, strict=True))
 
-    def _time(self, stamped_at_ns: int | None, received_at_ns: int | None) -> int | None:
+    def _time(self, stamped_at_ns: int | None, received_at_ns: int) -> int:
         """Give the time of a line: its stamp, corrected, or else its receipt."""
-        if stamped_at_ns is None or received_at_ns is None:
-            return received_at_ns if stamped_at_ns is None else stamped_at_ns
+        if stamped_at_ns is None:
+            return received_at_ns
         return self._clock.correct(stamped_at_ns, received_at_ns)
 
     def _exchange(self, exchange: Exchange, points: list[Point]) -> None:
@@ -190,3 +222,30 @@ class Pipeline:
         if 0 < missed <= _MOST_LOST_SAMPLES:
             self.counts["lost_samples"] += int(missed)
         self._polls[profile.device] = polls
+
+
+def _read(bus: Bus, run: Run, times: dict[int, int] | None, exchanges: list[_Numbered]) -> None:
+    """Give reads to their bus, at once where that gives the same as one by one."""
+    last = run.numbers[-1]
+    at_ns = run.stamped_at_ns if times is None else times[last]
+    found = bus.read_at_once(run.data, at_ns)
+    if found is not None:
+        exchanges += [(last, exchange) for exchange in found]
+        return
+    for number, read in zip(run.numbers, run.transfers(), strict=True):
+        at_ns = read.stamped_at_ns if times is None else times[number]
+        found = bus.read(read.data, complete=True, captured_at_ns=at_ns)
+        exchanges += [(number, exchange) for exchange in found]
+
+
+def _stamps_of_reads(items: list[Run | Single]) -> list[tuple[int, int | None]]:
+    """Give number and stamp of every line that reads, in the order of the lines."""
+    stamps: list[tuple[int, int | None]] = []
+    for item in items:
+        if isinstance(item, Single):
+            if item.transfer.descriptor >= 0 and not item.transfer.written:
+                stamps.append((item.number, item.transfer.stamped_at_ns))
+        elif not item.written:
+            stamps += zip(item.numbers, item.stamps_ns(), strict=True)
+    stamps.sort(key=itemgetter(0))
+    return stamps

@@ -5,9 +5,10 @@ database, and the averages and energies of their time have been computed.
 """
 
 import asyncio
+import os
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from itertools import islice
@@ -16,21 +17,18 @@ from typing import Final
 
 import click
 from rich.console import Console
-from rich.progress import Progress, TaskID
+from rich.progress import Progress
 
 from recorder.commands.configuration import Configuration
 from recorder.commands.decode import print_counts
+from recorder.commands.decoding import Decoders, DecodingError
 from recorder.commands.options import config_option, fail, load_or_exit
 from recorder.influx.dead_letters import DIRECTORY, lines_in
 from recorder.influx.errors import InfluxError
 from recorder.influx.sink import InfluxSink, open_server, set_up_of
 from recorder.influx.stamps import stamp_ns
 from recorder.logs import set_up_logging
-from recorder.pipeline import Pipeline
-from recorder.points.flow import FlowBalance
-from recorder.points.point import Point
-from recorder.profiles.catalogue import Catalogue
-from recorder.sources.replay import UNREADABLE, open_capture, pace_of, timed_chunks
+from recorder.sources.replay import UNREADABLE
 from recorder.spool.memory import MemoryQueue
 
 # The queue is kept between these, so that a file of any size takes little memory.
@@ -53,12 +51,18 @@ _APPENDED_LINES: Final = 1000
     is_flag=True,
     help="Send again what InfluxDB refused: FILES are dead-letter files. Default: all of the data directory.",
 )
+@click.option(
+    "--jobs",
+    type=click.IntRange(min=1),
+    help="How many files are decoded at a time, each by a process of its own. Default: one a core.",
+)
 @click.option("--no-backfill", is_flag=True, help="Do not compute averages and energies of the files' time.")
 @config_option
 def replay(
     files: tuple[Path, ...],
     site: str | None,
     start: datetime | None,
+    jobs: int | None,
     config: Path | None,
     *,
     dead_letters: bool,
@@ -80,12 +84,17 @@ def replay(
         set_up_of(open_server(configuration.settings), configuration.settings, configuration.profiles).apply()
     except InfluxError as error:
         fail(f"{error}; nothing was written")
-    job = _Replay(configuration, site or configuration.settings.site)
+    job = _Replay(configuration)
     try:
         if dead_letters:
             asyncio.run(job.run_dead_letters(files))
         else:
-            asyncio.run(job.run(files, start.replace(tzinfo=UTC) if start else None))
+            begin = start.replace(tzinfo=UTC) if start else None
+            processes = min(jobs or len(os.sched_getaffinity(0)), len(files))
+            with Decoders(configuration, site or configuration.settings.site, processes) as decoders:
+                asyncio.run(job.run(files, begin, decoders))
+    except DecodingError as error:
+        fail(str(error))
     except UNREADABLE as error:
         fail(f"cannot read a file to its end: {error}")
     if not no_backfill:
@@ -107,70 +116,63 @@ def replay(
 class _Replay:
     """One run over some files."""
 
-    def __init__(self, configuration: Configuration, site: str) -> None:
+    def __init__(self, configuration: Configuration) -> None:
         self._configuration = configuration
         self._settings = configuration.settings
-        self._site = site
         self._first_ns: int | None = None
         self._last_ns = 0
         self.counts: Counter[str] = Counter()
         self.figures: dict[str, float] = {}
 
-    async def run(self, files: tuple[Path, ...], start: datetime | None) -> None:
-        """Write every point of the files; wait for an InfluxDB that goes away meanwhile."""
-        async with self._writing() as (sink, _):
+    async def run(self, files: tuple[Path, ...], begin: datetime | None, decoders: Decoders) -> None:
+        """Write every point of the files; wait for an InfluxDB that goes away meanwhile.
+
+        Raises:
+            DecodingError: a file could not be decoded to its end.
+        """
+        orders = iter([(file, begin if number == 0 else None) for number, file in enumerate(files)])
+        async with self._writing() as sink:
             with _progress() as progress:
-                for file in files:
-                    task = progress.add_task(file.name, total=_text_bytes(file))
-                    await self._file(file, start, sink, (progress, task))
-                    start = None
+
+                async def serve() -> None:
+                    for file, file_begin in orders:
+                        task = progress.add_task(file.name, total=_text_bytes(file))
+                        async for piece in decoders.decode(file, file_begin, self.counts):
+                            sink.append_lines(piece.lines)
+                            self._note(piece.first_ns)
+                            self._note(piece.last_ns)
+                            progress.advance(task, piece.text_bytes)
+                            await _wait_for_queue(sink, _FULL_POINTS)
+
+                await _all_or_none([serve() for _ in range(decoders.jobs)])
+                sink.flush()
                 await _wait_for_queue(sink, 0)
 
     async def run_dead_letters(self, files: tuple[Path, ...]) -> None:
         """Send refused lines again; a file goes when each of its lines is written, or refused anew."""
-        async with self._writing() as (sink, queue):
+        async with self._writing() as sink:
             for file in await asyncio.to_thread(sink.dead_letters.take, files):
                 lines = lines_in(file)
                 while some := list(islice(lines, _APPENDED_LINES)):
-                    queue.append(some)
+                    sink.append_lines(some)
                     for line in some:
                         self._note(stamp_ns(line))
                     await _wait_for_queue(sink, _FULL_POINTS)
+                sink.flush()
                 await _wait_for_queue(sink, 0)
                 await asyncio.to_thread(file.unlink)
 
     @asynccontextmanager
-    async def _writing(self) -> AsyncIterator[tuple[InfluxSink, MemoryQueue]]:
+    async def _writing(self) -> AsyncIterator[InfluxSink]:
         queue = MemoryQueue(self._settings.queue.max_memory_bytes, time.monotonic)
         # The files' averages are computed at the end, and the service's range of late points is not ours.
         sink = InfluxSink(self._settings, self._configuration.profiles, queue, repair=False)
         sink.start()
         try:
-            yield sink, queue
+            yield sink
         finally:
             await sink.stop(deadline_seconds=10)
             self.figures = sink.figures()
-
-    async def _file(
-        self, file: Path, start: datetime | None, sink: InfluxSink, shown: tuple[Progress, TaskID]
-    ) -> None:
-        progress, task = shown
-        flow = FlowBalance(self._settings.flow.meter_max_age_seconds)
-        pipeline = Pipeline(Catalogue(self._configuration.profiles), self._site, flow)
-        pace = pace_of(file, start)
-        with open_capture(file) as stream:
-            for chunk, at_ns in timed_chunks(stream, pace):
-                self._append(pipeline.feed(chunk, at_ns), sink)
-                progress.advance(task, len(chunk))
-                await _wait_for_queue(sink, _FULL_POINTS)
-        self._append(pipeline.finish(), sink)
-        self.counts.update(pipeline.counts)
-
-    def _append(self, points: list[Point], sink: InfluxSink) -> None:
-        timed = [point for point in points if point.time_ns is not None]
-        for point in timed:
-            self._note(point.time_ns)
-        sink.append(timed)
 
     def _note(self, time_ns: int | None) -> None:
         """Let the span that is computed at the end hold a time."""
@@ -199,6 +201,17 @@ class _Replay:
                 fail(f"points are written, averages are not: {error}; run: ess-recorder queries backfill")
             finally:
                 server.close()
+
+
+async def _all_or_none(jobs: Sequence[Coroutine[None, None, None]]) -> None:
+    """Run jobs side by side; where one fails the others are cancelled."""
+    tasks = [asyncio.create_task(job) for job in jobs]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _wait_for_queue(sink: InfluxSink, most_points: int) -> None:

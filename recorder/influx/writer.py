@@ -117,6 +117,10 @@ class BatchingWriter:
         if self._batch_is_full():
             self._nudge.set()
 
+    def flush(self) -> None:
+        """Send what is waiting at once, however little it is."""
+        self._nudge.set()
+
     async def stop(self, deadline_seconds: float) -> None:
         """Send what is waiting, for at most `deadline_seconds`; the rest stays in the queue.
 

@@ -106,19 +106,23 @@ class Bus:
             self._counts["stray_bytes"] += drop
             self._written = self._written[drop:]
 
-    def can_read_at_once(self, data: bytes) -> bool:
-        """Tell whether `data`, read by several calls, may be given to `read` as one.
+    def read_at_once(self, data: bytes, captured_at_ns: int | None) -> list[Exchange] | None:
+        """Take bytes that were read by several calls, the last of them at `captured_at_ns`, as `read` does.
 
-        So it is where nothing can be found before its last byte: no more than the answer that the
-        master waits for, and nothing in it that begins like a refusal.
+        Returns:
+            The exchanges, or None, and nothing is taken, where something might be found before the
+            last byte: where it is more than the answer that the master waits for, or holds what begins
+            like a refusal.
         """
         pending = self._pending
+        if pending is None:
+            return None
         received = self._read + data
-        return (
-            pending is not None
-            and len(received) <= pending.most_bytes_at_once
-            and pending.refusal_start not in received
-        )
+        missing = pending.most_bytes_at_once - len(received)
+        if missing < 0 or pending.refusal_start in received:
+            return None
+        self._read = received
+        return [] if missing else self._match(pending, captured_at_ns)
 
     def read(self, data: bytes, *, complete: bool, captured_at_ns: int | None) -> list[Exchange]:
         """Take bytes that the master read, and give the exchanges that are now certain."""
@@ -253,9 +257,8 @@ class Buses:
         self._counts = counts
         self._buses: dict[tuple[int, int], Bus] = {}
 
-    def bus(self, process: int, descriptor: int) -> Bus:
-        """Give the bus of a process's descriptor, a new one where there is none."""
-        key = (process, descriptor)
+    def bus(self, key: tuple[int, int]) -> Bus:
+        """Give the bus of a process and its descriptor, a new one where there is none."""
         bus = self._buses.pop(key, None)
         if bus is None:
             bus = Bus(self._counts)

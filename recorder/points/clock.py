@@ -22,6 +22,7 @@ Each change of the offset of a stream is counted in `clock_steps`.
 """
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import Final
 
 DEFAULT_TOLERANCE_SECONDS: Final = 2.0
@@ -73,6 +74,45 @@ class ControllerClock:
         self._stamped_at_ns, self._received_at_ns = stamped_at_ns, received_at_ns
         self._lag_ns = seen_ns - self._offset_ns
         return stamped_at_ns + self._offset_ns
+
+    def correct_all(self, stamps_ns: Sequence[int], received_at_ns: int) -> list[int]:
+        """Give the times of lines that arrived together, as `correct` does one by one.
+
+        Args:
+            stamps_ns: when each was stamped, in the order of the lines; at least one.
+            received_at_ns: when they arrived.
+        """
+        offset_ns = self._offset_ns
+        last_ns = stamps_ns[-1]
+        if (
+            offset_ns is None
+            or stamps_ns[0] < self._stamped_at_ns - self._tolerance_ns
+            or stamps_ns != sorted(stamps_ns)
+            or not self._learns_no_offset(received_at_ns - last_ns - offset_ns, stamps_ns[0], received_at_ns)
+        ):
+            return [self.correct(stamped_at_ns, received_at_ns) for stamped_at_ns in stamps_ns]
+        self._stamped_at_ns, self._received_at_ns = last_ns, received_at_ns
+        self._lag_ns = received_at_ns - last_ns - offset_ns
+        return [stamped_at_ns + offset_ns for stamped_at_ns in stamps_ns]
+
+    def _learns_no_offset(self, least_lag_ns: int, first_ns: int, received_at_ns: int) -> bool:
+        """Take lines in order at once where all are in time, or all are late as text may be."""
+        most_lag_ns = received_at_ns - first_ns - (self._offset_ns or 0)
+        if -self._tolerance_ns <= least_lag_ns and most_lag_ns <= self._tolerance_ns:
+            self._lagging_since_ns = None
+            return True
+        since_ns = received_at_ns if self._lagging_since_ns is None else self._lagging_since_ns
+        if (
+            least_lag_ns <= self._tolerance_ns
+            or most_lag_ns > self._longest_stall_ns
+            or received_at_ns - since_ns > _LONGEST_STALL_NS
+        ):
+            return False
+        if self._lagging_since_ns is None:
+            self._least_lag_ns = least_lag_ns
+        self._lagging_since_ns = since_ns
+        self._least_lag_ns = min(self._least_lag_ns, least_lag_ns)
+        return True
 
     def _may_wait(self, lag_ns: int) -> bool:
         return -self._tolerance_ns <= lag_ns <= self._longest_stall_ns

@@ -22,7 +22,8 @@ DEFAULT_LINES_PER_SECOND: Final = 70.0
 # What reading a capture raises: a missing file, or one that is not what its name's ending says.
 UNREADABLE: Final = (OSError, EOFError, lzma.LZMAError, zlib.error)
 _SAMPLE_BYTES: Final = 1 << 20
-_CHUNK_BYTES: Final = 1 << 18
+# Small enough that the lines of a piece stay in the processor's cache.
+_CHUNK_BYTES: Final = 1 << 16
 _STAMPED = re.compile(rb"(?m)^(?:\[pid +\d+\] |\d+ +)?\d{9,}\.\d{6,} ")
 _REQUEST = re.compile(rb"write\(.*")
 
@@ -33,6 +34,10 @@ class Pace:
 
     begin_ns: int
     lines_per_second: float
+
+    def at_ns(self, line: int) -> int:
+        """Give the time of a line by its number, from 0 on."""
+        return self.begin_ns + round(line / self.lines_per_second * 1e9)
 
 
 def open_capture(path: Path) -> BinaryIO:
@@ -69,14 +74,10 @@ def pace_of(path: Path, begin: datetime | None) -> Pace | None:
     return Pace(path.stat().st_mtime_ns - round(lines / rate * 1e9), rate)
 
 
-def timed_chunks(stream: BinaryIO, pace: Pace | None) -> Iterator[tuple[bytes, int | None]]:
-    """Give the text in pieces, each with its time: None where the stamps in the text tell it."""
-    if pace is None:
-        while chunk := stream.read(_CHUNK_BYTES):
-            yield chunk, None
-        return
-    for number, line in enumerate(stream):
-        yield line, pace.begin_ns + round(number / pace.lines_per_second * 1e9)
+def chunks(stream: BinaryIO) -> Iterator[bytes]:
+    """Give the text in pieces."""
+    while chunk := stream.read(_CHUNK_BYTES):
+        yield chunk
 
 
 def has_stamps(sample: bytes) -> bool:

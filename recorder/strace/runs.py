@@ -1,9 +1,11 @@
-r"""strace text to runs: the transfers of `syscalls`, with reads that follow each other joined.
+r"""strace text to runs: the transfers of `syscalls`, with reads of one descriptor joined.
 
-Takes chunks of text in any split; gives the same transfers, counts and order as `SyscallDecoder`,
-but one `Run` for a process's reads from one descriptor with no other line in between. Never does
-I/O, and never decides what a line means: one pattern over the whole text finds the lines that are
-whole calls with all their bytes, which is nearly all; every other line goes to `SyscallDecoder`.
+Takes chunks of text in any split; gives the same transfers and counts as `SyscallDecoder`, but one
+`Run` for what a process read from one descriptor with no other call of its own on it in between,
+whatever other processes did meanwhile. Each line has its number in the chunk, so that the order of
+all can be told. Never does I/O, and never decides what a line means: one pattern over the whole text
+finds the lines that are whole calls, or halves of calls, with all their bytes, which is nearly all;
+every other line goes to `SyscallDecoder`.
 """
 
 import re
@@ -12,123 +14,226 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Final, NamedTuple
 
-from recorder.strace.syscalls import UNREADABLE, Give, SyscallDecoder, Transfer
+from recorder.strace.syscalls import UNREADABLE, Begun, Outcome, SyscallDecoder, Transfer
 
 # Every part is bounded, so that a line that the pattern finds is never an overlong one.
 _LONGEST_LINE_BYTES: Final = 8192
 _MOST_BYTES_A_CALL: Final = 1024
 
 _WHO = rb"(\[pid {1,9}\d{1,9}\] |\d{1,9} {1,9})?"
-_WHEN = rb"(?:(?![rw])(?:([1-9]\d{9}\.\d{6}) | {0,9}\d{1,8}\.\d{6} |\d\d:\d\d:\d\d(?:\.\d{6})? ))?"
-_CALL = rb'((?:read|write)\(\d{1,9}(?:<[^"(>\n]{0,200}>)?), '
+_WHEN = rb"(?:(?![rw<])(?:([1-9]\d{9}\.\d{6}) | {0,9}\d{1,8}\.\d{6} |\d\d:\d\d:\d\d(?:\.\d{6})? ))?"
+_CALL = rb'((?:read|write)\(\d{1,9}(?:<[^"(>\n]{0,200}>)?, |<\.\.\. (?:read|write) resumed> ?)'
 _HEX = rb"((?:\\x[0-9a-f][0-9a-f]){1,1024}+)"
 # Each way to write a byte begins in its own way, so that nothing is tried twice; no octal above 377.
 _ESCAPED = (
     rb"((?:[^\"\\\n]|\\(?:x[0-9a-f][0-9a-f]|[0-3][0-7]{0,2}+|[4-7][0-7]?+(?![0-7])|[\"\\fnrtv])){1,1024})"
 )
-_RESULT = rb", \d{1,9}\) {1,99}= (\d{1,4})(?: <\d{1,9}\.\d{6}>)?\r?"
-_LINES = re.compile(
-    rb"((?:" + _WHO + _WHEN + _CALL + rb'"(?:' + _HEX + rb"|" + _ESCAPED + rb')"' + _RESULT + rb"|[^\n]*+))\n"
-)
+_STRING = rb'(?:"(?:' + _HEX + rb"|" + _ESCAPED + rb')", \d{1,9})?'
+_END = rb"(?:\) {1,99}= (\d{1,4})(?: <\d{1,9}\.\d{6}>)?| <unfinished \.\.\.>)\r?"
+_LINES = re.compile(rb"((?:" + _WHO + _WHEN + _CALL + _STRING + _END + rb"|[^\n]*+))\n")
 
 # How long a hexadecimal string is, by the result that stands behind it.
 _HEX_LENGTHS: Final = {b"%d" % moved: 4 * moved for moved in range(1, _MOST_BYTES_A_CALL + 1)}
 
+Bus = tuple[int, int]
+"""Whose calls these are: the process, and its descriptor."""
+
+
+class _Line(NamedTuple):
+    """A line as the pattern finds it; all but `text` is empty where it is none of its kind."""
+
+    text: bytes
+    who: bytes
+    stamp: bytes
+    call: bytes
+    string: bytes
+    escaped: bytes
+    result: bytes
+
 
 class Run(NamedTuple):
-    """Bytes that one process read from one descriptor, by one call after the other.
+    """Bytes that one process moved over one descriptor: by one write, or by reads one after the other.
 
-    `strings` are the calls' bytes as hexadecimal escapes, and `stamps` the texts of their stamps,
-    empty without `-ttt`; `transfers` reads them.
+    `numbers` are those of the lines in their chunk; what the lines say is read when it is asked for.
     """
 
-    process: int
-    descriptor: int
+    bus: Bus
+    written: bool
     data: bytes
-    strings: Sequence[bytes]
-    stamps: Sequence[bytes]
+    numbers: Sequence[int]
+    lines: Sequence[tuple[bytes, ...]]
 
     @property
     def stamped_at_ns(self) -> int | None:
-        """The stamp of the last read: Unix time in ns, or None without `-ttt`."""
-        return _stamp_ns(self.stamps[-1])
-
-    def transfers(self) -> list[Transfer]:
-        """Give the reads one by one."""
-        return [
-            Transfer(self.process, self.descriptor, False, _unhex(string), True, _stamp_ns(stamp))
-            for string, stamp in zip(self.strings, self.stamps, strict=True)
-        ]
+        """The stamp of the last call: Unix time in ns, or None without `-ttt`."""
+        return _stamp_ns(self.lines[self.numbers[-1]][2])
 
     def stamps_ns(self) -> list[int | None]:
-        """Give the stamp of each read in Unix ns, None where it has none."""
-        return [_stamp_ns(stamp) for stamp in self.stamps]
+        """Give the stamp of each call in Unix ns, None where it has none."""
+        stamps = [self.lines[number][2] for number in self.numbers]
+        return [int(stamp.replace(b".", b"")) * 1000 if stamp else None for stamp in stamps]
+
+    def transfers(self) -> list[Transfer]:
+        """Give the calls one by one."""
+        process, descriptor = self.bus
+        lines = [_Line(*self.lines[number]) for number in self.numbers]
+        return [
+            Transfer(process, descriptor, self.written, _unhex(line.string), True, _stamp_ns(line.stamp))
+            for line in lines
+        ]
+
+
+class Single(NamedTuple):
+    """A transfer that was read by itself, or `UNREADABLE`, and the number of its line in the chunk."""
+
+    number: int
+    transfer: Transfer
 
 
 class RunDecoder(SyscallDecoder):
     """Decodes one stream of strace text, many lines at a time."""
 
-    def feed_runs(self, chunk: bytes) -> list[Transfer | Run]:
-        """Take the next bytes of the stream, and give the runs and transfers that they complete."""
+    def feed_runs(self, chunk: bytes) -> list[Run | Single]:
+        """Take the next bytes of the stream, and give the runs and transfers that they complete.
+
+        What belongs to one descriptor comes in its order, and nothing comes on the other side of an
+        `UNREADABLE`. Of several descriptors the numbers tell the order.
+        """
+        text = self._whole_lines(chunk)
         if self._max_line_bytes < _LONGEST_LINE_BYTES:
-            return [*self.feed(chunk)]
-        found: list[Transfer | Run] = []
-        hex_length = _HEX_LENGTHS.get
-        run_who = run_call = b""
-        strings: list[bytes] = []
-        stamps: list[bytes] = []
-        for row in _LINES.findall(self._whole_lines(chunk)):
-            _, who, stamp, call, string, _, result = row
-            if call == run_call and who == run_who and hex_length(result) == len(string):
-                strings.append(string)
-                stamps.append(stamp)
-                continue
-            if strings:
-                found.append(_reads(run_who, run_call, strings, stamps))
-                run_call = b""
-                strings, stamps = [], []
-            if hex_length(result) != len(string):
-                self._unlike(row, found.append)
-                continue
-            process, descriptor, written = _call_of(who, call)
-            if self._begun:
-                self._forget_begun(process, found.append)
-            if written:
-                found.append(Transfer(process, descriptor, True, _unhex(string), True, _stamp_ns(stamp)))
-            else:
-                run_who, run_call, strings, stamps = who, call, [string], [stamp]
-        if strings:
-            found.append(_reads(run_who, run_call, strings, stamps))
+            found = self._singles(text)
+        else:
+            found = self._runs(_LINES.findall(text))
         if self._drop_overlong_tail():
-            found.append(UNREADABLE)
+            found.single(UNREADABLE)
+        found.close_all()
+        return found.items
+
+    def _singles(self, text: bytes) -> "_Found":
+        found = _Found([])
+        for number, line in enumerate(text.split(b"\n")[:-1]):
+            found.number = number
+            self._line(line, found.single)
         return found
 
-    def _unlike(self, row: tuple[bytes, ...], give: Give) -> None:
-        """Take a line that is no whole call in hexadecimal."""
-        line, who, stamp, call, _, escaped, result = row
-        # What Python's own escapes read in the same way as strace writes it: a codec written in C.
-        data = escaped.decode("unicode_escape").encode("latin-1") if escaped else b""
-        if not data or len(data) != int(result):
-            self._line(line, give)
-            return
-        process, descriptor, written = _call_of(who, call)
-        self._forget_begun(process, give)
-        give(Transfer(process, descriptor, written, data, True, _stamp_ns(stamp)))
+    def _runs(self, lines: list[tuple[bytes, ...]]) -> "_Found":
+        found = _Found(lines)
+        hex_length = _HEX_LENGTHS.get
+        last_who = last_call = b""
+        numbers: list[int] = []
+        for number, line in enumerate(lines):
+            text, who, _, call, string, _, result = line
+            if hex_length(result) != len(string):
+                last_call = b""
+                found.number = number
+                if call:
+                    self._unlike(_Line(*line), found)
+                else:
+                    self._line(text, found.single)
+            elif call == last_call and who == last_who:
+                numbers.append(number)
+            else:
+                last_call = b""
+                found.number = number
+                process, descriptor, written = _call_of(who, call)
+                if descriptor < 0:
+                    self._second_half(process, written, _Line(*line), found)
+                    continue
+                if self._begun:
+                    self._forget_begun(process, found.single)
+                if written:
+                    found.write((process, descriptor))
+                else:
+                    numbers = found.read((process, descriptor))
+                    last_who, last_call = who, call
+        return found
+
+    def _unlike(self, line: _Line, found: "_Found") -> None:
+        """Take a call, or half of one, that is not whole and in hexadecimal."""
+        process, descriptor, written = _call_of(line.who, line.call)
+        if descriptor < 0:
+            self._second_half(process, written, line, found)
+        elif line.escaped:
+            # What Python's own escapes read in the same way as strace writes it: a codec written in C.
+            data = line.escaped.decode("unicode_escape").encode("latin-1")
+            if line.result and len(data) == int(line.result):
+                self._forget_begun(process, found.single)
+                found.single(Transfer(process, descriptor, written, data, True, _stamp_ns(line.stamp)))
+            else:
+                self._line(line.text, found.single)
+        elif line.result:
+            self._line(line.text, found.single)
+        else:
+            self._begin(process, Begun(written, descriptor, _unhex(line.string)), found.single)
+
+    def _second_half(self, process: int, written: bool, line: _Line, found: "_Found") -> None:
+        """Take the end of a call that its process has begun."""
+        begun = self._begun.get(process)
+        whole = _HEX_LENGTHS.get(line.result) == len(line.string)
+        if line.escaped or not line.result:
+            self._line(line.text, found.single)
+        elif whole and not written and begun is not None and not begun.written and not begun.data:
+            del self._begun[process]
+            found.read((process, begun.descriptor))
+        else:
+            outcome = Outcome(_unhex(line.string), line.result, _stamp_ns(line.stamp))
+            self._resume(process, written, outcome, found.single)
 
 
-def _reads(who: bytes, call: bytes, strings: list[bytes], stamps: list[bytes]) -> Transfer | Run:
-    process, descriptor, _ = _call_of(who, call)
-    data = _unhex(b"".join(strings))
-    if len(strings) == 1:
-        return Transfer(process, descriptor, False, data, True, _stamp_ns(stamps[0]))
-    return Run(process, descriptor, data, strings, stamps)
+class _Found:
+    """What was found in a chunk so far; `number` is that of the line that is looked at."""
+
+    def __init__(self, lines: list[tuple[bytes, ...]]) -> None:
+        self.items: list[Run | Single] = []
+        self.number = 0
+        self._lines = lines
+        self._reading: dict[Bus, list[int]] = {}
+
+    def read(self, bus: Bus) -> list[int]:
+        """Take the line as one more read from a descriptor; gives the reads that it joins."""
+        numbers = self._reading.get(bus)
+        if numbers is None:
+            numbers = self._reading[bus] = []
+        numbers.append(self.number)
+        return numbers
+
+    def write(self, bus: Bus) -> None:
+        """Take the line as a write."""
+        self._close(bus)
+        self.items.append(Run(bus, True, _unhex(self._lines[self.number][4]), (self.number,), self._lines))
+
+    def single(self, transfer: Transfer) -> None:
+        """Take a transfer that was read by itself; of unreadable lines in a row the first says it all."""
+        if transfer is UNREADABLE:
+            self.close_all()
+            if self.items and self.items[-1][1] is UNREADABLE:
+                return
+        else:
+            self._close((transfer.process, transfer.descriptor))
+        self.items.append(Single(self.number, transfer))
+
+    def close_all(self) -> None:
+        """Let no read that follows join those before."""
+        if self._reading:
+            for bus in tuple(self._reading):
+                self._close(bus)
+
+    def _close(self, bus: Bus) -> None:
+        numbers = self._reading.pop(bus, None)
+        if numbers is not None:
+            lines = self._lines
+            data = _unhex(b"".join([lines[number][4] for number in numbers]))
+            self.items.append(Run(bus, False, data, numbers, lines))
 
 
 @lru_cache(maxsize=1024)
 def _call_of(who: bytes, call: bytes) -> tuple[int, int, bool]:
-    """Give process, descriptor, and whether the call writes."""
+    """Give process, descriptor (-1 for a second half, which names none), and whether the call writes."""
+    process = int(who.strip(b"[]pid ") or 0)
+    if call.startswith(b"<"):
+        return process, -1, b"write" in call
     name, _, descriptor = call.partition(b"(")
-    return int(who.strip(b"[]pid ") or 0), int(descriptor.partition(b"<")[0]), name == b"write"
+    return process, int(descriptor.partition(b"<")[0].strip(b", ")), name == b"write"
 
 
 def _unhex(strings: bytes) -> bytes:

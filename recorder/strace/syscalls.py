@@ -43,6 +43,23 @@ class Transfer(NamedTuple):
 
 Give = Callable[[Transfer], object]
 
+
+class Begun(NamedTuple):
+    """What a process has begun, by its first half: `data` is what it writes, empty where it reads."""
+
+    written: bool
+    descriptor: int
+    data: bytes
+
+
+class Outcome(NamedTuple):
+    """How a call ended: the bytes that its line shows, its result, and its stamp."""
+
+    data: bytes
+    result: bytes
+    stamped_at_ns: int | None
+
+
 # Stands for a line that could not be read: it may have been any transfer of any process.
 UNREADABLE: Final = Transfer(0, -1, written=False, data=b"", complete=False, stamped_at_ns=None)
 
@@ -77,6 +94,8 @@ _OTHER_CALL = re.compile(
 )
 _NOTICE = re.compile(_WHO + _WHEN + rb"(?:(?:[^ ]*/)?strace: |\+\+\+ |--- |Process \d++ )")
 
+_NOTICE_WORDS: Final = (b"strace: ", b"+++ ", b"--- ", b"Process ")
+
 _ESCAPE = re.compile(rb"\\(?:x([0-9a-fA-F]{1,2})|([0-7]{1,3})|(.))", re.DOTALL)
 _LETTERS: Final = {
     b"f": b"\f", b"n": b"\n", b"r": b"\r", b"t": b"\t", b"v": b"\v",
@@ -103,6 +122,14 @@ def _process_of(match: re.Match[bytes]) -> int:
     return int(match["pid"] or match["bare_pid"] or 0)
 
 
+def _begun_of(match: re.Match[bytes], data: bytes) -> Begun:
+    return Begun(match["name"] == b"write", int(match["descriptor"]), data)
+
+
+def _outcome_of(match: re.Match[bytes]) -> Outcome:
+    return Outcome(_string_of(match), match["result"], _stamp_of(match))
+
+
 def _stamp_of(match: re.Match[bytes]) -> int | None:
     stamp = match["stamp"]
     if stamp is None:
@@ -125,8 +152,8 @@ class SyscallDecoder:
         self._max_line_bytes = max_line_bytes
         self._tail = b""
         self._skipping_line = False
-        # What a process began and has not finished: descriptor, and the bytes where it wrote.
-        self._begun: dict[int, tuple[bytes, int, bytes]] = {}
+        # What a process began and has not finished.
+        self._begun: dict[int, Begun] = {}
 
     def feed(self, chunk: bytes) -> list[Transfer]:
         """Take the next bytes of the stream, and give the transfers that they complete."""
@@ -176,41 +203,43 @@ class SyscallDecoder:
             give(UNREADABLE)
         elif b"(" not in line and b" resumed>" not in line:
             self._without_call(line, give)
-        elif (match := _CALL.match(line)) is not None:
-            self._forget_begun(_process_of(match), give)
-            self._transfer(match, match["name"], int(match["descriptor"]), _string_of(match), give)
+        elif b" = " in line and (match := _CALL.match(line)) is not None:
+            process = _process_of(match)
+            self._forget_begun(process, give)
+            self._end(process, _begun_of(match, b""), _outcome_of(match), give)
         elif b" resumed>" in line and (match := _RESUMED.match(line)) is not None:
-            self._resumed(match, give)
+            self._resume(_process_of(match), match["name"] == b"write", _outcome_of(match), give)
         elif b"<unfinished" in line and (match := _BEGUN.match(line)) is not None:
-            self._begin(match, give)
+            self._begin(_process_of(match), _begun_of(match, _string_of(match)), give)
         else:
             self._other(line, give)
 
-    def _transfer(
-        self, match: re.Match[bytes], name: bytes, descriptor: int, data: bytes, give: Give
-    ) -> None:
-        result = match["result"]
-        moved = 0 if result == b"?" else int(result)
+    def _end(self, process: int, begun: Begun, outcome: Outcome, give: Give) -> None:
+        """Take a call that is over."""
+        moved = 0 if outcome.result == b"?" else int(outcome.result)
         if moved <= 0:
             self._counts["failed_calls"] += 1
             return
+        data = begun.data or outcome.data
         complete = moved <= len(data)
         if not complete:
             self._counts["cut_strings"] += 1
-        written = name == b"write"
-        give(Transfer(_process_of(match), descriptor, written, data[:moved], complete, _stamp_of(match)))
+        give(
+            Transfer(process, begun.descriptor, begun.written, data[:moved], complete, outcome.stamped_at_ns)
+        )
 
-    def _begin(self, match: re.Match[bytes], give: Give) -> None:
-        process = _process_of(match)
+    def _begin(self, process: int, begun: Begun, give: Give) -> None:
+        """Take the first half of a call."""
         self._forget_begun(process, give)
         if len(self._begun) >= MAX_BEGUN_CALLS:
             self._forget_begun(next(iter(self._begun)), give)
-        self._begun[process] = (match["name"], int(match["descriptor"]), _string_of(match))
+        self._begun[process] = begun
 
-    def _resumed(self, match: re.Match[bytes], give: Give) -> None:
-        name, descriptor, written = self._begun.pop(_process_of(match), (b"", 0, b""))
-        if name == match["name"]:
-            self._transfer(match, name, descriptor, written or _string_of(match), give)
+    def _resume(self, process: int, written: bool, outcome: Outcome, give: Give) -> None:
+        """Take the second half of a call."""
+        begun = self._begun.pop(process, None)
+        if begun is not None and begun.written == written:
+            self._end(process, begun, outcome, give)
         else:
             self._counts["unmatched_halves"] += 1
             give(UNREADABLE)
@@ -232,7 +261,8 @@ class SyscallDecoder:
             self._without_call(line, give)
 
     def _without_call(self, line: bytes, give: Give) -> None:
-        if _NOTICE.match(line) is not None:
+        # Most of what comes here is garbage: a search for the words is cheaper than the pattern.
+        if any(map(line.__contains__, _NOTICE_WORDS)) and _NOTICE.match(line) is not None:
             self._counts["notices"] += 1
         elif line.strip():
             self._counts["unrecognised_lines"] += 1

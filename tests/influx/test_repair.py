@@ -215,7 +215,7 @@ async def test_scheduled_repair_waits_for_the_queue_to_drain(influxd: Influxd, t
         return asked[-1]
 
     scheduler = AsyncIOScheduler()
-    schedule_repair(scheduler, rig.repair, drained, every_seconds=0.1)
+    schedule_repair(scheduler, rig.repair.run, drained, every_seconds=0.1)
     scheduler.start()
     try:
         await asyncio.to_thread(wait_until, lambda: rig.repair.completed == 1)

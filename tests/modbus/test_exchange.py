@@ -226,10 +226,10 @@ def test_buses_do_not_mix() -> None:
     """Each process and descriptor is a bus of its own."""
     counts: Counter[str] = Counter()
     buses = Buses(counts)
-    buses.bus(1, 4).wrote(PCS, complete=True)
-    assert buses.bus(1, 5).read(PCS_ANSWER, complete=True, captured_at_ns=1) == []
-    assert buses.bus(2, 4).read(PCS_ANSWER, complete=True, captured_at_ns=1) == []
-    assert len(buses.bus(1, 4).read(PCS_ANSWER, complete=True, captured_at_ns=1)) == 1
+    buses.bus((1, 4)).wrote(PCS, complete=True)
+    assert buses.bus((1, 5)).read(PCS_ANSWER, complete=True, captured_at_ns=1) == []
+    assert buses.bus((2, 4)).read(PCS_ANSWER, complete=True, captured_at_ns=1) == []
+    assert len(buses.bus((1, 4)).read(PCS_ANSWER, complete=True, captured_at_ns=1)) == 1
 
 
 def test_buses_are_bounded() -> None:
@@ -237,7 +237,7 @@ def test_buses_are_bounded() -> None:
     counts: Counter[str] = Counter()
     buses = Buses(counts)
     for descriptor in range(10 * MAX_BUSES):
-        buses.bus(1, descriptor)
+        buses.bus((1, descriptor))
     assert len(buses._buses) == MAX_BUSES
     assert counts["dropped_buses"] == 9 * MAX_BUSES
 
@@ -306,24 +306,27 @@ def test_reads_taken_at_once_are_as_if_one_by_one(dialogue: list[tuple[bool, byt
             at_once.wrote(request, complete=True)
         for at_ns, piece in enumerate(pieces):
             expected += singly.read(piece, complete=True, captured_at_ns=at_ns)
-        joined = [b"".join(pieces)] if at_once.can_read_at_once(b"".join(pieces)) else pieces
-        for at_ns, piece in enumerate(joined, len(pieces) - len(joined)):
-            found += at_once.read(piece, complete=True, captured_at_ns=at_ns)
+        joined = at_once.read_at_once(b"".join(pieces), len(pieces) - 1)
+        if joined is None:
+            for at_ns, piece in enumerate(pieces):
+                found += at_once.read(piece, complete=True, captured_at_ns=at_ns)
+        else:
+            found += joined
     singly.finish()
     at_once.finish()
     assert (found, +other) == (expected, +one)
 
 
-def test_pieces_of_one_answer_can_be_read_at_once() -> None:
+def test_only_pieces_of_one_answer_are_read_at_once() -> None:
     """All or a part of the answer that a master waits for, and nothing else."""
     bus = Bus(Counter())
-    assert not bus.can_read_at_once(PCS_ANSWER)
+    assert bus.read_at_once(PCS_ANSWER, 1) is None
     bus.wrote(PCS, complete=True)
-    assert bus.can_read_at_once(PCS_ANSWER)
-    assert bus.can_read_at_once(PCS_ANSWER[:20])
-    assert not bus.can_read_at_once(PCS_ANSWER + b"\x00")
-    assert not bus.can_read_at_once(exception_response(1, 3, 2))
-    bus.read(PCS_ANSWER[:20], complete=True, captured_at_ns=None)
-    assert not bus.can_read_at_once(PCS_ANSWER)
+    assert bus.read_at_once(PCS_ANSWER + b"\x00", 1) is None
+    assert bus.read_at_once(exception_response(1, 3, 2), 1) is None
+    assert bus.read_at_once(PCS_ANSWER[:20], 1) == []
+    assert bus.read_at_once(PCS_ANSWER, 2) is None
+    (exchange,) = bus.read_at_once(PCS_ANSWER[20:], 3) or []
+    assert exchange.captured_at_ns == 3
     bus.wrote(read_request(1, 3, 0, 60_000), complete=True)
-    assert not bus.can_read_at_once(bytes(600))
+    assert bus.read_at_once(bytes(600), 4) is None

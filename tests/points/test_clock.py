@@ -171,3 +171,32 @@ def test_once_steady_for_a_minute_times_are_right(
         written_at_ns = began_ns + second * SECOND
         time_ns = clock.correct(written_at_ns + ahead_ns, written_at_ns + on_its_way_ns)
     assert abs(time_ns - written_at_ns) <= TOLERANCE + SECOND
+
+
+def descending(lags: list[int]) -> list[int]:
+    return sorted(lags, reverse=True)
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.lists(st.integers(-130, 130) | st.integers(-3, 3), min_size=1, max_size=5)
+            | st.lists(st.integers(-3, 3) | st.integers(3, 60), min_size=1, max_size=3).map(descending),
+            st.integers(-3, 90),
+        ),
+        max_size=20,
+    )
+)
+def test_lines_of_a_chunk_are_corrected_as_one_by_one(chunks: list[tuple[list[int], int]]) -> None:
+    """Times, offset and counted steps are the same, whatever the clocks do."""
+    one: Counter[str] = Counter()
+    other: Counter[str] = Counter()
+    singly, together = ControllerClock(one), ControllerClock(other)
+    received_at_ns = 1_795_000_000 * 10**9
+    for late_seconds, pause_seconds in chunks:
+        received_at_ns += pause_seconds * 10**9
+        stamps_ns = [received_at_ns - late * 10**9 for late in late_seconds]
+        expected = [singly.correct(stamp_ns, received_at_ns) for stamp_ns in stamps_ns]
+        assert together.correct_all(stamps_ns, received_at_ns) == expected
+        assert together.offset_seconds == singly.offset_seconds
+    assert other == one

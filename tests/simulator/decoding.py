@@ -34,7 +34,7 @@ class Decoder:
             if transfer.descriptor < 0:
                 self._buses.lose()
                 continue
-            bus = self._buses.bus(transfer.process, transfer.descriptor)
+            bus = self._buses.bus((transfer.process, transfer.descriptor))
             if transfer.written:
                 bus.wrote(transfer.data, complete=transfer.complete)
                 continue
