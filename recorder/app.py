@@ -131,8 +131,8 @@ class Recorder:
         self._sources = [self._source(listener) for listener in settings.listeners]
         self._housekeeping: asyncio.Task[None] | None = None
         self.queue = _queue_of(settings)
-        self.influx = open_sink(settings, profiles, self.queue, tariffs)
         self._store = _store_of(settings, profiles)
+        self.influx = open_sink(settings, profiles, self.queue, self._store, tariffs)
         self._web = WebService(settings, profiles, self._store, self.health, lambda: report_of(self._facts()))
 
     @property

@@ -80,6 +80,7 @@ def health_of(facts: Facts) -> Health:
                 "set_up_problems": influx.set_up_problems,
                 **influx.figures(),
                 "late_range": influx.late_range,
+                "owed": _owed(facts.store),
                 "gaps": [asdict(gap) for gap in facts.queue.depth().gaps],
             },
         },
@@ -122,9 +123,16 @@ def report_of(facts: Facts) -> dict[str, Any]:
             "problem": influx.problem,
             "set_up_problems": influx.set_up_problems,
             **{name: figures[name] for name in names},
+            "owed": _owed(store),
         },
         "store": {"problem": store.problem, "bytes": store.used_bytes, "since": store.since_s},
     }
+
+
+def _owed(store: Store) -> dict[str, int] | None:
+    """Give the time that was recorded without InfluxDB and is not in it yet."""
+    owed = store.owed
+    return None if owed is None else {"from": owed.first_s, "to": owed.last_s}
 
 
 def _source(source: SourceState) -> dict[str, Any]:

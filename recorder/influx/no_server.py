@@ -1,4 +1,4 @@
-"""InfluxDB where none is configured: points stay in the queue until there is one.
+"""InfluxDB where none is configured: points wait in the queue, and their history in the store.
 
 Takes points as `InfluxSink` does, gives the same figures. Never sends anything; what the queue's bounds
 let go is meant to go, and is no problem.
@@ -10,6 +10,7 @@ from typing import Final
 from recorder.points.line_protocol import to_line
 from recorder.points.point import Point
 from recorder.spool.queue import Depth, PointQueue
+from recorder.store.store import Store
 
 
 class NoServer:
@@ -17,6 +18,7 @@ class NoServer:
 
     Args:
         queue: where points wait.
+        store: what keeps the history of those that the queue lets go.
     """
 
     configured: Final = False
@@ -26,11 +28,13 @@ class NoServer:
     set_up_problems: Final[tuple[str, ...]] = ()
     late_range: Final[Mapping[str, object]] = {}
 
-    def __init__(self, queue: PointQueue) -> None:
+    def __init__(self, queue: PointQueue, store: Store) -> None:
         self._queue = queue
+        self._store = store
 
     def start(self) -> None:
-        """Nothing is to be started."""
+        """Let the store remember what the InfluxDB that comes later has not got."""
+        self._store.record_alone()
 
     async def stop(self, deadline_seconds: float) -> None:
         """Nothing is to be ended; what waits stays in the queue."""

@@ -14,7 +14,6 @@ from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from apscheduler.triggers.base import BaseTrigger
 
 from recorder.influx.errors import InfluxError
-from recorder.influx.repair import Repair
 from recorder.influx.savings import DailySavings
 from recorder.influx.setup import SetUp
 
@@ -60,9 +59,9 @@ def _audit(setup: SetUp) -> None:
 
 
 def schedule_repair(
-    scheduler: AsyncIOScheduler, repair: Repair, drained: Callable[[], bool], every_seconds: float
+    scheduler: AsyncIOScheduler, repair: Callable[[], None], drained: Callable[[], bool], every_seconds: float
 ) -> None:
-    """Look each `every_seconds` whether the queue has drained, and then compute again what was missed.
+    """Look each `every_seconds` whether the queue has drained, and then let `repair` catch up.
 
     `drained` is asked on the event loop. The thread is one that nobody waits for at the end: a server that
     hangs does not keep the service from stopping, and what is not done stays remembered.
@@ -72,7 +71,7 @@ def schedule_repair(
     async def look() -> None:
         nonlocal worker
         if drained() and not worker.is_alive():
-            worker = Thread(target=repair.run, name="repair", daemon=True)
+            worker = Thread(target=repair, name="repair", daemon=True)
             worker.start()
 
     _add(scheduler, "repair", look, every_seconds)

@@ -120,13 +120,7 @@ class SetUp:
             InfluxUnreachable: Nothing answered in time.
             InfluxRefused: The server does not carry a statement out.
         """
-        timezone = ZoneInfo(self._settings.timezone)
-        policies = self._policies()
-        todo: list[tuple[Step, datetime]] = []
-        for query in self.queries(_default_of(policies)):
-            kept = policies[query.policy][0].kept
-            oldest = _EPOCH if kept == FOR_EVER else now - kept + query.bucket + _MARGIN
-            todo += ((step, oldest) for step in steps(query, max(start, oldest), end, timezone))
+        todo = self._steps(start, end, now)
         # What retention no longer keeps may have gone from the list since it was cut short.
         done_before = resume[0] if resume[1] == len(todo) else 0
         written = 0
@@ -136,6 +130,20 @@ class SetUp:
                 written += sum(int(row["written"]) for row in self._slow_query(statement))
         progress(len(todo), len(todo))
         return written
+
+    def compute(
+        self, start: datetime, end: datetime, now: datetime, wanted: Callable[[ContinuousQuery], bool]
+    ) -> None:
+        """The same for some of the queries, at once.
+
+        Raises:
+            InfluxUnreachable: Nothing answered in time.
+            InfluxRefused: The server does not carry a statement out.
+        """
+        for step, oldest in self._steps(start, end, now):
+            if wanted(step.query):
+                for statement in step.statements(self._slow_query, oldest):
+                    self._slow_query(statement)
 
     def last_sample_before(self, at: datetime) -> int | None:
         """Give the Unix ns of the newest sample that is older than `at`; None where there is none.
@@ -148,6 +156,17 @@ class SetUp:
         averages = (query for query in self.queries(raw) if query.source_policy == raw and query.preceding)
         rows = [row for query in averages for row in self._slow_query(query.preceding_statement(at, 1))]
         return max((int(row["time"]) for row in rows), default=None)
+
+    def _steps(self, start: datetime, end: datetime, now: datetime) -> list[tuple[Step, datetime]]:
+        """Give the steps of a backfill, each with the time from which on its results are kept."""
+        timezone = ZoneInfo(self._settings.timezone)
+        policies = self._policies()
+        todo: list[tuple[Step, datetime]] = []
+        for query in self.queries(_default_of(policies)):
+            kept = policies[query.policy][0].kept
+            oldest = _EPOCH if kept == FOR_EVER else now - kept + query.bucket + _MARGIN
+            todo += ((step, oldest) for step in steps(query, max(start, oldest), end, timezone))
+        return todo
 
     def _slow_query(self, statement: str) -> list[Row]:
         return self._server.query(statement, timeout_seconds=self._settings.backfill_timeout_seconds)

@@ -13,6 +13,7 @@ from typing import Final
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
 from recorder.influx.dead_letters import DIRECTORY, DeadLetters
+from recorder.influx.handover import HandOver
 from recorder.influx.influxql import parse_duration
 from recorder.influx.late_range import FILE_NAME, LateRange
 from recorder.influx.no_server import NoServer, figures_of
@@ -22,12 +23,14 @@ from recorder.influx.savings import DailySavings
 from recorder.influx.schedule import begin_anew, schedule_audit, schedule_repair, schedule_savings
 from recorder.influx.server import Connection, InfluxServer
 from recorder.influx.setup import SetUp, SetUpSettings
+from recorder.influx.thinned import Thinned
 from recorder.influx.writer import BatchingWriter, Hooks, WriterSettings, WriterState
 from recorder.points.line_protocol import to_line
 from recorder.points.point import Point
 from recorder.profiles.model import Profile
 from recorder.settings import Settings
 from recorder.spool.queue import PointQueue
+from recorder.store.store import Store
 from recorder.tariffs.model import Tariffs
 
 DEFAULT_URL: Final = "http://127.0.0.1:8086"
@@ -71,15 +74,20 @@ def set_up_of(server: InfluxServer, settings: Settings, profiles: Sequence[Profi
 
 
 def open_sink(
-    settings: Settings, profiles: Sequence[Profile], queue: PointQueue, tariffs: Tariffs | None = None
+    settings: Settings,
+    profiles: Sequence[Profile],
+    queue: PointQueue,
+    store: Store,
+    tariffs: Tariffs | None = None,
 ) -> "InfluxSink | NoServer":
     """Give what empties the queue: an InfluxDB, or nothing where none is configured.
 
-    With `tariffs` the savings of yesterday and today are computed each hour.
+    What the store recorded without an InfluxDB is handed over. With `tariffs` the savings of yesterday and
+    today are computed each hour.
     """
     if not settings.influxdb.url:
-        return NoServer(queue)
-    sink = InfluxSink(settings, profiles, queue)
+        return NoServer(queue, store)
+    sink = InfluxSink(settings, profiles, queue, store=store)
     if tariffs is not None:
         sink.compute_savings(tariffs, settings.timezone)
     return sink
@@ -99,12 +107,19 @@ class InfluxSink:
         queue: where points wait.
         repair: whether what the continuous queries missed is computed again by itself, which takes the
             range of late points in the data directory for its own.
+        store: what it recorded without an InfluxDB is handed over; needs `repair`.
     """
 
     configured: Final = True
 
     def __init__(
-        self, settings: Settings, profiles: Sequence[Profile], queue: PointQueue, *, repair: bool = True
+        self,
+        settings: Settings,
+        profiles: Sequence[Profile],
+        queue: PointQueue,
+        *,
+        repair: bool = True,
+        store: Store | None = None,
     ) -> None:
         self._queue = queue
         self._server = open_server(settings)
@@ -112,9 +127,13 @@ class InfluxSink:
         self._manage = settings.queries.manage
         self.dead_letters = dead_letters_of(settings)
         self.repair: Repair | None = None
+        self.hand_over: HandOver | None = None
         if repair and self._manage:
             late = LateRange(settings.data_dir / FILE_NAME)
             self.repair = Repair(late, self._set_up, time.time_ns)
+            if store is not None:
+                thinned = Thinned(profiles, settings.timezone)
+                self.hand_over = HandOver(store, self._server, self._set_up, thinned, time.time_ns)
         self._writer = BatchingWriter(
             queue,
             self._server,
@@ -134,7 +153,7 @@ class InfluxSink:
         self._scheduler = AsyncIOScheduler(timezone="UTC")
         schedule_audit(self._scheduler, self._set_up, settings.queries.audit_every_seconds)
         if self.repair is not None:
-            schedule_repair(self._scheduler, self.repair, self._has_drained, _REPAIR_EVERY_SECONDS)
+            schedule_repair(self._scheduler, self._catch_up, self._has_drained, _REPAIR_EVERY_SECONDS)
 
     def compute_savings(self, tariffs: Tariffs, timezone: str) -> None:
         """Plan the savings of yesterday and today, by local time, for each hour from the start on."""
@@ -154,8 +173,20 @@ class InfluxSink:
         """
         if self.repair is not None:
             self.repair.note_appended(points)
-        self._queue.append([to_line(point) for point in points])
+        self.append_lines([to_line(point) for point in points])
+
+    def append_lines(self, lines: Sequence[bytes]) -> None:
+        """Put lines of points into the queue, whose times no repair is to know of.
+
+        Raises:
+            OSError: the queue could not store them.
+        """
+        self._queue.append(lines)
         self._writer.wake()
+
+    def flush(self) -> None:
+        """Write what waits now, without waiting for more to fill a batch."""
+        self._writer.flush()
 
     def clock_was_set(self) -> None:
         """Learn that the wall clock jumped: what is planned by it is planned anew."""
@@ -164,8 +195,9 @@ class InfluxSink:
 
     async def stop(self, deadline_seconds: float) -> None:
         """Write what waits, for at most `deadline_seconds`."""
-        if self.repair is not None:
-            self.repair.stop()
+        for task in (self.hand_over, self.repair):
+            if task is not None:
+                task.stop()
         if self._scheduler.running:
             self._scheduler.shutdown(wait=False)
         await self._writer.stop(deadline_seconds)
@@ -187,8 +219,8 @@ class InfluxSink:
     @property
     def side_problems(self) -> tuple[str, ...]:
         """What is wrong beside the writing of points, each with what to do about it."""
-        repair = self.repair.problem if self.repair else ""
-        return tuple(problem for problem in (self.dead_letters.problem, repair) if problem)
+        tasks = (self.dead_letters, self.hand_over, self.repair)
+        return tuple(task.problem for task in tasks if task is not None and task.problem)
 
     @property
     def late_range(self) -> dict[str, object]:
@@ -216,6 +248,15 @@ class InfluxSink:
             late_seconds=self.repair.late_seconds if self.repair else 0.0,
             backfills=self.repair.completed if self.repair else 0,
         )
+
+    def _catch_up(self) -> None:
+        """Compute again what the queries missed, then hand over what the store alone has. Blocks."""
+        if self.repair is None:
+            return
+        self.repair.run()
+        is_settled = self.repair.late_seconds == 0 and self._set_up.has_continuous_queries
+        if self.hand_over is not None and is_settled:
+            self.hand_over.run()
 
     def _has_drained(self) -> bool:
         """Whether nothing waits that a repair would miss."""

@@ -5,6 +5,7 @@ reads: each row has a checksum, and one that is damaged counts as not there. Use
 
     series   id, site, measurement, device, fields in the order of the cells (only ever appended to)
     bucket   key = series, step and time in one integer, so that a range is one walk through the file
+    owed     one row: the time that no InfluxDB has got yet
 """
 
 import json
@@ -12,7 +13,7 @@ import sqlite3
 import struct
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import Final, NamedTuple, NoReturn
 from zlib import crc32
 
 import structlog
@@ -26,6 +27,7 @@ _VERSION: Final = 1
 _TABLES: Final = (
     "CREATE TABLE IF NOT EXISTS series (number INTEGER PRIMARY KEY, site, measurement, device, fields, crc)",
     "CREATE TABLE IF NOT EXISTS bucket (key INTEGER PRIMARY KEY, cells BLOB)",
+    "CREATE TABLE IF NOT EXISTS owed (number INTEGER PRIMARY KEY, first_s, last_s, crc)",
 )
 _DAMAGE: Final = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 _CELL: Final = struct.Struct("<4d")
@@ -35,6 +37,16 @@ _TIME_BITS: Final = 32
 _MOST_SET_ASIDE: Final = 3
 
 _log = structlog.get_logger(__name__)
+
+
+class Owed(NamedTuple):
+    """The time that was recorded without an InfluxDB and is in none yet, Unix seconds."""
+
+    first_s: int
+    last_s: int
+
+
+_ALL: Final = Owed(0, (1 << _TIME_BITS) - 1)
 
 
 class Database:
@@ -51,6 +63,7 @@ class Database:
     def __init__(self, path: Path) -> None:
         self._path = path
         self.damaged_rows = 0
+        self.owed: Owed | None = None
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._series: dict[SeriesKey, tuple[int, list[str]]] = {}
         try:
@@ -75,8 +88,8 @@ class Database:
         self._connection.close()
         self._set_aside(reason)
 
-    def add(self, rows: Mapping[tuple[SeriesKey, Step, int], Cells]) -> None:
-        """Merge cells into the buckets that they belong to: all of them, or none when it fails.
+    def add(self, rows: Mapping[tuple[SeriesKey, Step, int], Cells], owed: Owed | None) -> None:
+        """Merge cells into their buckets, and remember what is owed: all of it, or nothing when it fails.
 
         Raises:
             sqlite3.Error: the file cannot be written.
@@ -93,9 +106,21 @@ class Database:
                     merge(stored, cells)
                     row = (key, _encode(key, stored, names))
                     self._connection.execute("INSERT OR REPLACE INTO bucket VALUES (?, ?)", row)
+                self._write_owed(owed)
             except BaseException:
                 self._series = known
                 raise
+        self.owed = owed
+
+    def owe(self, owed: Owed | None) -> None:
+        """Remember what is owed.
+
+        Raises:
+            sqlite3.Error: the file cannot be written.
+        """
+        with self._connection:
+            self._write_owed(owed)
+        self.owed = owed
 
     def read(
         self, series: SeriesKey, wanted: Container[str], step: Step, start_s: int, end_s: int
@@ -154,6 +179,15 @@ class Database:
                 forgotten += deleted.rowcount
         return forgotten
 
+    def _write_owed(self, owed: Owed | None) -> None:
+        if owed == self.owed:
+            return
+        if owed is None:
+            self._connection.execute("DELETE FROM owed")
+            return
+        row = (1, *owed)
+        self._connection.execute("INSERT OR REPLACE INTO owed VALUES (?, ?, ?, ?)", (*row, _checksum_of(row)))
+
     def _number_of(self, series: SeriesKey, cells: Cells) -> tuple[int, list[str]]:
         number, names = self._series.get(series, (0, []))
         new = [name for name in cells if name not in names]
@@ -196,6 +230,7 @@ class Database:
             ):
                 connection.execute(statement)
             self._series = _series_of(connection)
+            self.owed = _owed_of(connection)
         except BaseException:
             connection.close()
             raise
@@ -229,6 +264,13 @@ def _series_of(connection: sqlite3.Connection) -> dict[SeriesKey, tuple[int, lis
         number, site, measurement, device, names = row
         series[SeriesKey(site, measurement, device)] = (number, json.loads(names))
     return series
+
+
+def _owed_of(connection: sqlite3.Connection) -> Owed | None:
+    """Read what is owed; where the row is damaged that is everything: what InfluxDB has it keeps."""
+    for *row, checksum in connection.execute("SELECT * FROM owed"):
+        return Owed(*row[1:]) if checksum == _checksum_of(row) else _ALL
+    return None
 
 
 def _refuse(reason: str) -> NoReturn:

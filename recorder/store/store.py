@@ -22,7 +22,7 @@ import structlog
 from recorder.points.point import Point
 from recorder.profiles.model import Profile
 from recorder.store.buckets import STEPS, Buckets, Cells, Step, merge
-from recorder.store.database import FILE_NAME, Database, is_damage
+from recorder.store.database import FILE_NAME, Database, Owed, is_damage
 from recorder.store.thinning import Pending, SeriesKey, Thinning
 
 FLUSH_EVERY_SECONDS: Final = 60.0
@@ -30,6 +30,7 @@ _MOST_PENDING_MINUTES: Final = 20_000
 # Where the size is at its bound, this share of the finest buckets' time goes at once.
 _SHARE_TO_FORGET: Final = 0.1
 _FORGET_EVERY_SECONDS: Final = 3600.0
+_HOUR: Final = 3600
 
 _log = structlog.get_logger(__name__)
 
@@ -64,6 +65,7 @@ class Store:
         self._path = directory / FILE_NAME
         self._limits = limits
         self._now = now
+        self._alone = False
         self.buckets = Buckets(timezone)
         self._thinning = Thinning(profiles, _MOST_PENDING_MINUTES)
         self._lock = threading.Lock()  # the cells in memory; never held during input or output
@@ -90,6 +92,47 @@ class Store:
     def since_s(self) -> float | None:
         """When the oldest bucket begins, Unix seconds; None where nothing is stored yet."""
         return self._since
+
+    @property
+    def owed(self) -> Owed | None:
+        """The time that was recorded without an InfluxDB and is in none yet; None where there is none."""
+        database = self._database
+        return database.owed if database else None
+
+    def record_alone(self) -> None:
+        """Owe what is recorded from now on to an InfluxDB that is named later."""
+        self._alone = True
+
+    def hand_over(self, owed: Owed, until_s: int) -> None:
+        """Remember on the disk that an InfluxDB has what is owed up to a time, Unix seconds.
+
+        Where something else is owed by now, as after a damage of the file, nothing changes.
+
+        Raises:
+            OSError: the file cannot be written now.
+        """
+        with self._disk_lock:
+            database = self._database
+            if database is None or database.owed != owed:
+                return
+            try:
+                database.owe(Owed(until_s, owed.last_s) if until_s < owed.last_s else None)
+            except sqlite3.Error as error:
+                self._tell(error)
+                raise OSError(self._problem) from error
+
+    def oldest_s(self, step: Step) -> int | None:
+        """Give when the oldest bucket of this width on the disk begins, Unix seconds; None without one.
+
+        Raises:
+            OSError: the file cannot be read now.
+        """
+        with self._disk_lock:
+            try:
+                return self._database.oldest_s((step,)) if self._database else None
+            except sqlite3.Error as error:
+                self._tell(error)
+                raise OSError(self._problem) from error
 
     def kept_since(self, step: Step) -> float:
         """Give from when on buckets of this width are kept, Unix seconds."""
@@ -156,7 +199,7 @@ class Store:
                 pending = self._thinning.take()
             try:
                 database = self._database or self._open()
-                database.add(self._rows(pending))
+                database.add(self._rows(pending), self._owed_with(pending, database.owed))
                 self._forget(database)
                 self._bytes, self._since = database.used_bytes(), database.oldest_s()
             except (sqlite3.Error, OSError) as error:
@@ -194,6 +237,16 @@ class Store:
             for step in STEPS:
                 merge(rows.setdefault((key, step, self.buckets.begin(step, minute_s)), {}), cells)
         return rows
+
+    def _owed_with(self, pending: Pending, owed: Owed | None) -> Owed | None:
+        """Widen what is owed, in whole hours, so that its row is written once an hour."""
+        if not self._alone or not pending:
+            return owed
+        minutes = [minute_s for _, minute_s in pending]
+        first_s, last_s = min(minutes) // _HOUR * _HOUR, (max(minutes) // _HOUR + 1) * _HOUR
+        if owed is None:
+            return Owed(first_s, last_s)
+        return Owed(min(owed.first_s, first_s), max(owed.last_s, last_s))
 
     def _end_of(self, step: Step, end_s: int) -> int:
         """Give where the last bucket of a range ends: its minutes lie behind its beginning."""

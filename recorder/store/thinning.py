@@ -2,8 +2,9 @@
 
 Takes points in any order, gives the cells that were added since they were last taken. Never does I/O.
 
-A sample stands for the time since the one before it of its series, a minute at most: so a gap is not
-filled with the power beside it. What a device's counters gain is a series of its own, `energy`, in kWh.
+A sample stands for the time since the one before it of its series. Behind a pause of more than a minute it
+stands for as long as the one before the pause, so that a pause is not filled with the power beside it. What
+a device's counters gain is a series of its own, `energy`, in kWh.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -47,6 +48,7 @@ class Thinning:
         self._counters = {(one.measurement, one.device): one.energy for one in profiles if one.energy}
         self._most_minutes = most_minutes
         self._newest_s: dict[SeriesKey, float] = {}
+        self._spacing_s: dict[SeriesKey, float] = {}
         self._counted: dict[tuple[SeriesKey, str], float] = {}
         self._pending: Pending = {}
         self.dropped = 0
@@ -77,7 +79,11 @@ class Thinning:
             named = dict(tags)
             key = SeriesKey(named.get("site", ""), measurement, named.get("device", ""))
             newest_s = self._newest_s.get(key, at_s)
-            weight = min(_MOST_WEIGHT_SECONDS, max(_LEAST_WEIGHT_SECONDS, at_s - newest_s))
+            weight = max(_LEAST_WEIGHT_SECONDS, at_s - newest_s)
+            if weight > _MOST_WEIGHT_SECONDS:
+                weight = self._spacing_s.get(key, _MOST_WEIGHT_SECONDS)
+            elif at_s > newest_s:
+                self._spacing_s[key] = weight
             minute_s = int(at_s // MINUTE) * MINUTE
             add_sample(self._cells(key, minute_s), fields, weight)
             if at_s >= newest_s:

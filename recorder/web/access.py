@@ -32,6 +32,19 @@ SECURITY_HEADERS: Final = {
     "Server": "ess-recorder",
 }
 
+_SIGN_IN_PAGE: Final = """<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width">
+<title>ess-recorder: a token is needed</title>
+<h1>A token is needed</h1>
+<p>This recorder shows its page to those who have its token. Open the address of this page once more, with
+<code>/?token=</code> and the token behind it. This browser then remembers it for a year.</p>
+<p>If you did that, the token was not the right one: it is <code>http.token</code> in the recorder's settings,
+or the content of the file that <code>http.token_file</code> names.</p>
+</html>
+"""
+
 _log = structlog.get_logger(__name__)
 
 
@@ -78,11 +91,7 @@ def guard(access: Access) -> Middleware:
             if signed_in is not None:
                 return signed_in
             if request.path != _OPEN_PATH and not access.allows(request):
-                return problem(
-                    HTTPStatus.UNAUTHORIZED,
-                    "this recorder has a token: open /?token=... once, or send Authorization: Bearer ...",
-                    {"WWW-Authenticate": 'Bearer realm="ess-recorder"'},
-                )
+                return _unauthorized(request)
             return await handler(request)
         except web.HTTPException as error:
             if error.status < HTTPStatus.BAD_REQUEST:
@@ -100,6 +109,16 @@ def guard(access: Access) -> Middleware:
             return problem(HTTPStatus.INTERNAL_SERVER_ERROR, "please report it with the log")
 
     return answer
+
+
+def _unauthorized(request: web.Request) -> web.Response:
+    """Tell how to bring the token: a browser gets a page to read, a program JSON."""
+    headers = {"WWW-Authenticate": 'Bearer realm="ess-recorder"'}
+    status = HTTPStatus.UNAUTHORIZED
+    if "text/html" in request.headers.get("Accept", ""):
+        return web.Response(status=status, text=_SIGN_IN_PAGE, content_type="text/html", headers=headers)
+    detail = "this recorder has a token: open /?token=... once, or send Authorization: Bearer ..."
+    return problem(status, detail, headers)
 
 
 async def add_headers(_request: web.Request, response: web.StreamResponse) -> None:

@@ -75,11 +75,11 @@ def test_history_survives_a_restart(tmp_path: Path) -> None:
 
 
 def test_gap_is_not_filled_with_energy(store: Store) -> None:
-    """An hour without samples adds a minute of the power beside it, and no more."""
+    """An hour without samples adds no energy: the sample behind it stands for a second, as those before."""
     times = [*range(60), *range(3600, 3660)]
     store.observe([point(NOW + second, "flow", home=6000.0, pv=0.0) for second in times])
     answer = history(store, Question("home", NOW, NOW + 86400, HOURS))
-    assert answer["totals"]["energy"]["home"] == pytest.approx(6.0 * (59 + 60 + 59) / 3600, rel=1e-3)
+    assert answer["totals"]["energy"]["home"] == pytest.approx(6.0 * (59 + 1 + 59) / 3600, rel=1e-3)
 
 
 def test_counter_knows_better_than_power(tmp_path: Path) -> None:

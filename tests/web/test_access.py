@@ -58,6 +58,28 @@ def test_browser_gets_a_cookie_once(guarded: Service) -> None:
     assert get(guarded.http_port, "/api/v1/latest", {"Cookie": cookie.partition(";")[0]}).status == 200
 
 
+def test_browser_with_a_wrong_token_gets_a_page_that_helps(guarded: Service) -> None:
+    """Who asks for HTML reads what to do, still with 401, and finds nothing of what was sent in it."""
+    for path in ("/", f"/?token={TOKEN}x"):
+        answer = get(guarded.http_port, path, {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"})
+        assert (answer.status, answer.headers["content-type"]) == (401, "text/html; charset=utf-8")
+        assert answer.headers["www-authenticate"].startswith("Bearer")
+        assert answer.headers["cache-control"] == "no-store"
+        assert b"/?token=" in answer.body
+        assert TOKEN.encode() not in answer.body
+
+
+def test_files_of_the_page_are_asked_for_again_and_come_once(shared: Service) -> None:
+    """A file may be kept but not used unasked, and comes again only when it changed; figures are not kept."""
+    for path in ("/", "/static/page.css", "/static/main.js"):
+        first = get(shared.http_port, path)
+        assert (first.status, first.headers["cache-control"]) == (200, "no-cache")
+        again = get(shared.http_port, path, {"If-None-Match": first.headers["etag"]})
+        assert (again.status, again.headers["cache-control"], again.body) == (304, "no-cache", b"")
+    for path in ("/api/v1/latest", "/api/v1/health", "/metrics", "/nothing"):
+        assert get(shared.http_port, path).headers["cache-control"] == "no-store", path
+
+
 def test_token_is_never_logged(guarded: Service) -> None:
     """The log of a recorder that was asked with right and wrong tokens has none of them."""
     get(guarded.http_port, f"/?token={TOKEN}")

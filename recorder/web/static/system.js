@@ -75,10 +75,12 @@ function influxdb(state) {
   const problems = [state.problem, ...state.set_up_problems].filter(Boolean);
   const refused = state.dead_letters ? `${count(state.dead_letters)} refused` : "";
   const late = state.late_seconds > USUAL_LATE_S ? `averages of ${duration(state.late_seconds)} are due` : "";
+  const { owed } = state;
+  const history = owed ? `history of ${duration(owed.to - owed.from)} is still to be handed over` : "";
   return part({
     name: "InfluxDB",
     word: state.state,
-    lines: [`${count(state.written)} points written`, refused, late],
+    lines: [`${count(state.written)} points written`, refused, late, history],
     remedy: problems.join(" "),
     bad: problems.length > 0 || state.state === "stopped",
   });

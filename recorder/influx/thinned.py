@@ -1,0 +1,111 @@
+"""What the store holds, as the points that the continuous queries would have written.
+
+Takes the buckets of one series, gives points of minutes, hours and energies, under the queries' own names.
+Never does I/O, and leaves out what the store does not know: the last value of a state that changed within
+a bucket.
+"""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Final
+from zoneinfo import ZoneInfo
+
+from recorder.influx.backfill import bucket_start
+from recorder.influx.continuous_queries import Term, counted_flows, integrated_name, minute_terms
+from recorder.points.flow import FLOW_FIELDS
+from recorder.points.point import Point
+from recorder.profiles.model import Profile
+from recorder.store.buckets import Cells, Step, merge
+from recorder.store.thinning import ENERGY, SeriesKey
+
+FLOW: Final = "flow"
+_HOUR: Final = timedelta(hours=1)
+_HOUR_SECONDS: Final = 3600
+_WATT_SECONDS_PER_KWH: Final = 3_600_000.0
+
+Buckets = Mapping[int, Cells]
+"""The cells of each bucket by its beginning, Unix seconds."""
+
+
+class Thinned:
+    """Names what the store holds as the continuous queries do.
+
+    Args:
+        profiles: the devices; a measurement that none of them names is left out.
+        timezone: IANA name; hours begin by it.
+    """
+
+    def __init__(self, profiles: Sequence[Profile], timezone: str) -> None:
+        self._terms = minute_terms(profiles)
+        self._with_counter = counted_flows(profiles)
+        self._states = {
+            (one.measurement, each.name) for one in profiles for each in one.fields if each.kind == "state"
+        }
+        self._zone = ZoneInfo(timezone)
+
+    def fields(self, key: SeriesKey) -> Collection[str]:
+        """The fields of a series that are wanted; none of a measurement that is not known."""
+        if key.measurement == ENERGY:
+            return FLOW_FIELDS
+        return {term.field for term in self._terms.get(key.measurement, ())}
+
+    def minutes(self, key: SeriesKey, minutes: Buckets) -> Iterator[Point]:
+        """Give the points of minutes."""
+        for at_s, cells in minutes.items():
+            yield _point(f"{key.measurement}_1m", key, self._rollup(key.measurement, cells), at_s)
+
+    def hours(self, key: SeriesKey, step: Step, buckets: Buckets) -> Iterator[Point]:
+        """Give the points of local hours, from buckets of an hour at most."""
+        for at_s, cells in self._by_hour(step, buckets).items():
+            fields = self._rollup(key.measurement, cells)
+            if key.measurement == FLOW and FLOW_FIELDS[0] in cells:
+                fields["coverage"] = min(1.0, cells[FLOW_FIELDS[0]][0] / _HOUR_SECONDS)
+            yield _point(f"{key.measurement}_1h", key, fields, at_s)
+
+    def energies(self, target: str, key: SeriesKey, buckets: Buckets) -> Iterator[Point]:
+        """Give the kWh of each bucket: what counters gained, or what the power of flows adds up to."""
+        for at_s, cells in buckets.items():
+            if key.measurement == ENERGY:
+                fields = {flow: cell[1] for flow, cell in cells.items()}
+            else:
+                fields = {
+                    integrated_name(flow, self._with_counter): cell[1] / _WATT_SECONDS_PER_KWH
+                    for flow, cell in cells.items()
+                }
+            yield _point(target, key, fields, at_s)
+
+    def energies_of_hours(self, key: SeriesKey, step: Step, buckets: Buckets) -> Iterator[Point]:
+        """Give the kWh of local hours, from buckets of an hour at most."""
+        return self.energies("energy_1h", key, self._by_hour(step, buckets))
+
+    def _by_hour(self, step: Step, buckets: Buckets) -> dict[int, Cells]:
+        """Merge buckets into local hours; one that two hours share, where hours begin at :30, is left out."""
+        hours: dict[int, Cells] = {}
+        for at_s, cells in buckets.items():
+            hour = bucket_start(datetime.fromtimestamp(at_s, UTC), _HOUR, self._zone)
+            begin_s = int(hour.timestamp())
+            if at_s + step.width_seconds <= begin_s + _HOUR_SECONDS:
+                merge(hours.setdefault(begin_s, {}), cells)
+        return hours
+
+    def _rollup(self, measurement: str, cells: Cells) -> dict[str, float]:
+        rolled = {term.result: self._value(measurement, term, cells) for term in self._terms[measurement]}
+        return {name: value for name, value in rolled.items() if value is not None}
+
+    def _value(self, measurement: str, term: Term, cells: Cells) -> float | None:
+        if term.field not in cells:
+            return None
+        weight, total, low, high = cells[term.field]
+        if term.function == "mean":
+            return total / weight
+        if term.function == "min":
+            return low
+        # The highest of a counter is its last; which value of a state was the last is not known.
+        if term.function == "last" and low != high and (measurement, term.field) in self._states:
+            return None
+        return high
+
+
+def _point(measurement: str, key: SeriesKey, fields: dict[str, float], at_s: int) -> Point:
+    tags = (("device", key.device), ("site", key.site))
+    return Point(measurement, tuple(tag for tag in tags if tag[1]), fields, at_s * 10**9)
