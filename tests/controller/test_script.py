@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from recorder.commands.controller_script import controller_script
@@ -15,9 +15,9 @@ ONE = [Stream(("PCSMgr",), 5001)]
 
 def heading(text: str) -> dict[str, str]:
     """Give the script's settings as a shell reads them."""
-    lines = text.split("\n\n")[1] + '\necho "$HOST|$STREAMS|$STRACE|$RUN"\n'
+    lines = text.split("\n\n")[1] + '\nprintf "%s" "$HOST|$STREAMS|$STRACE|$RUN"\n'
     read = subprocess.run(["sh", "-c", lines], check=True, capture_output=True).stdout.decode()
-    return dict(zip(("host", "streams", "strace", "run"), read.rstrip("\n").split("|"), strict=True))
+    return dict(zip(("host", "streams", "strace", "run"), read.split("|"), strict=True))
 
 
 def invoke(*arguments: str) -> tuple[int, str]:
@@ -86,6 +86,7 @@ def test_impossible_streams_are_refused(stream: Stream) -> None:
 
 
 @given(st.text(st.characters(codec="utf-8", exclude_characters="\0\n/|"), min_size=1, max_size=3))
+@example("\\0")
 def test_any_path_reaches_the_shell_unchanged(name: str) -> None:
     """Quotes, blanks, dollars and marks in the path of strace are text to the shell, and nothing else."""
     assert heading(render("a", ONE, strace=f"/{name}"))["strace"] == f"/{name}"
