@@ -1,7 +1,7 @@
 """`python -m bench [--quick] [NAME...]`: measures, prints a table, and writes `docs/performance.md`.
 
-Takes the names of benches, or none for all. Only a run of all of them writes the page. Exit code 1 where one
-cannot run, with the reason.
+Takes the names of benches, or none for all. A run of all of them writes the page anew, one of some puts their
+figures into it, unless it is a quick one. Exit code 1 where one cannot run, with the reason.
 """
 
 import argparse
@@ -21,6 +21,7 @@ from bench.report import (
     document,
     terminal_table,
     this_machine,
+    update_document,
     write_document,
 )
 from recorder.logs import set_up_logging
@@ -57,9 +58,13 @@ def main() -> int:
                 console.print(f"{name} cannot run: {error}")
                 continue
         console.print(terminal_table(results[-1:]))
-    if not chosen.names and not failed:
+    if chosen.names and not chosen.quick:
+        update_document(results)
+    elif not chosen.names and not failed:
         write_document(document(results, machine, quick=chosen.quick))
-        console.print(f"written: {DOCUMENT.name}")
+    else:
+        return int(failed)
+    console.print(f"written: {DOCUMENT.name}")
     return int(failed)
 
 

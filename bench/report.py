@@ -11,6 +11,7 @@ import re
 import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
@@ -139,27 +140,50 @@ def terminal_table(results: Sequence[Result]) -> Table:
 
 def write_document(text: str, path: Path = DOCUMENT) -> None:
     """Write the measured part of the page, and keep what was written by hand beneath it."""
-    before = path.read_text() if path.exists() else ""
-    path.write_text(text + "\n" + _END + before.partition(_END)[2])
+    path.write_text(text + "\n" + _END + _halves(path)[1])
+
+
+def update_document(results: Sequence[Result], path: Path = DOCUMENT) -> None:
+    """Put what was measured again in place of what the page says of the same benches."""
+    measured, by_hand = _halves(path)
+    head, *sections = re.split(r"(?m)^(?=## )", measured)
+    known = {section.splitlines()[0]: section for section in sections}
+    known |= {f"## {result.title}": _section(result) + "\n" for result in results}
+    path.write_text(head + "".join(known.values()).rstrip("\n") + "\n\n" + _END + by_hand)
 
 
 def document(results: Sequence[Result], machine: Machine, *, quick: bool) -> str:
     """Give the page, in Markdown."""
     length = "the short form, `make bench BENCH_OPTIONS=--quick`" if quick else "`make bench`"
-    parts = [
+    head = [
         "# Performance, measured\n",
         f"Written by {length}, of ess-recorder {VERSION}; figures are medians of the runs named in each row.",
-        "A ratio compares with what was measured beside it in the same run, so it holds elsewhere too.\n",
+        "`python -m bench NAME` measures one of them again. A ratio compares with what was measured beside",
+        "it in the same run, so it holds elsewhere too.\n",
         f"The machine: {machine}.\n",
     ]
-    for result in results:
-        parts.append(f"## {result.title}\n")
-        parts.append(f"| {' | '.join(_COLUMNS)} |")
-        parts.append(f"|{' --- |' * len(_COLUMNS)}")
-        parts += [f"| {' | '.join(row.cells())} |" for row in result.rows]
-        parts.append("")
-        parts += [f"{note}\n" for note in result.notes]
-    return "\n".join(parts).rstrip("\n") + "\n"
+    return "\n".join([*head, *map(_section, results)]).rstrip("\n") + "\n"
+
+
+def _section(result: Result) -> str:
+    """Give what the page says of one bench."""
+    return "\n".join(
+        [
+            f"## {result.title}\n",
+            f"| {' | '.join(_COLUMNS)} |",
+            f"|{' --- |' * len(_COLUMNS)}",
+            *(f"| {' | '.join(row.cells())} |" for row in result.rows),
+            "",
+            *(f"{note}\n" for note in result.notes),
+            f"Measured on {datetime.now(UTC):%Y-%m-%d}.\n",
+        ]
+    )
+
+
+def _halves(path: Path) -> tuple[str, str]:
+    """Give what a run wrote into the page, and what was written by hand beneath it."""
+    measured, _, by_hand = (path.read_text() if path.exists() else "").partition(_END)
+    return measured, by_hand
 
 
 def _number(value: float) -> str:
