@@ -57,7 +57,7 @@ def test_schemathesis_finds_no_failure(tmp_path: Path) -> None:
                 "--exclude-path", "/api/v1/events",
                 "--max-examples", "25", "--no-color",
                 # As Hypothesis itself: new cases each time by hand, the same ones in CI.
-                *(("--generation-deterministic",) if os.environ.get("CI") else ("--generation-database", "none")),
+                *(["--generation-deterministic"] if os.environ.get("CI") else ["--generation-database=none"]),
             ],
             cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False,
         )  # fmt: skip
