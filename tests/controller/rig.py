@@ -13,18 +13,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from shutil import which
 
-import pytest
-
 from recorder.controller.script import Stream, render
 from tests.controller import master
 
 BUSYBOX = which("busybox") or ""
 STRACE = which("strace") or ""
 APPLETS = ("sh", "nc", "sleep", "grep", "ls", "mkdir", "mv", "rm", "cat", "cp", "pidof", "ps")
-
-needs_tracing = pytest.mark.skipif(
-    not (BUSYBOX and STRACE) or os.geteuid() != 0, reason="needs busybox, strace and root"
-)
 
 
 def wait_until(what: str, holds: Callable[[], bool], seconds: float = 20) -> None:

@@ -1,8 +1,9 @@
 """The gravest hazard: strace holds the traced process while nobody takes its text."""
 
-from tests.controller.rig import Controller, needs_tracing, wait_until
+from tests.controller.rig import Controller, wait_until
+from tests.support.needs import needs_root
 
-pytestmark = needs_tracing
+pytestmark = needs_root
 
 LONGEST_PAUSE_SECONDS = 5
 """Two looks of the script, a second apart, and the time of a machine that is busy with other tests."""

@@ -92,7 +92,6 @@ def test_any_path_reaches_the_shell_unchanged(name: str) -> None:
     assert heading(render("a", ONE, strace=f"/{name}"))["strace"] == f"/{name}"
 
 
-@pytest.mark.skipif(not BUSYBOX, reason="needs busybox")
 def test_busybox_shell_accepts_the_script(tmp_path: Path) -> None:
     """Busybox ash finds no error of syntax."""
     file = tmp_path / "ess-stream.sh"

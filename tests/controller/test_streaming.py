@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from recorder.controller.script import Stream
-from tests.controller.rig import STRACE, Controller, needs_tracing, status_of, wait_until
+from tests.controller.rig import STRACE, Controller, status_of, wait_until
+from tests.support.needs import needs_root
 
-pytestmark = needs_tracing
+pytestmark = needs_root
 
 LINE = re.compile(r'\d{10}\.\d{6} (?:read|write)\(\d+, "(?:\\x[0-9a-f]{2})+", \d+\) += \d+')
 

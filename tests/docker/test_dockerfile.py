@@ -1,7 +1,6 @@
 """The image, built step by step on this machine: what the Dockerfile makes is what then runs."""
 
 import json
-import os
 import re
 import subprocess
 import tempfile
@@ -14,11 +13,11 @@ import pytest
 
 from tests.docker.native_build import NativeBuild, instructions
 from tests.support.influxd import free_port
+from tests.support.needs import needs_root
 
 ROOT = Path(__file__).parents[2]
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
 DECLARED = {name: argument for name, argument in instructions(DOCKERFILE) if name not in {"RUN", "COPY"}}
-needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root makes users and becomes one of them")
 
 
 @pytest.fixture(scope="module")

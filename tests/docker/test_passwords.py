@@ -1,6 +1,5 @@
 """The password script, in busybox and with the capabilities of its service."""
 
-import os
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -9,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from tests.docker.compose import SERVICES, run_passwords
+from tests.support.needs import needs_root
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files to other users")
+pytestmark = needs_root
 
 FILES = {
     "recorder/influxdb-admin": 10001,

@@ -15,8 +15,9 @@ import yaml
 
 from tests.docker.compose import ROOT, SERVICES, run_passwords
 from tests.support.influxd import Influxd, QueryError, free_port, wait_until
+from tests.support.needs import needs_root
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files to other users")
+pytestmark = needs_root
 
 
 class ComposeInfluxd(Influxd):

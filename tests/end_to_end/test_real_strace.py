@@ -17,7 +17,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
-from shutil import which
 from typing import NamedTuple
 
 import pytest
@@ -25,12 +24,13 @@ import pytest
 from recorder.controller.script import Stream
 from recorder.simulator.modbus_server import serve_plant_on_pty
 from recorder.simulator.plant import Plant, PlantState
-from tests.controller.rig import Controller, needs_tracing, status_of, wait_until
+from tests.controller.rig import Controller, status_of, wait_until
 from tests.end_to_end import modbus_master
 from tests.support.influxd import Influxd, Row
+from tests.support.needs import needs_root
 from tests.support.service import Service
 
-pytestmark = [needs_tracing, pytest.mark.skipif(not which("influxd"), reason="needs influxd")]
+pytestmark = needs_root
 
 MIDDAY = 1_718_970_000
 MEASUREMENTS = "pcs", "powermeter"
