@@ -12,15 +12,12 @@ from typing import BinaryIO
 
 import click
 
+from recorder.commands.decoding import pipeline_of
 from recorder.commands.options import config_option, fail, load_or_exit
 from recorder.counts import MEANINGS
 from recorder.pipeline import Pipeline
-from recorder.points.flow import FlowBalance
 from recorder.points.point import Point
-from recorder.profiles.catalogue import Catalogue
-from recorder.sources.replay import UNREADABLE, open_capture
-
-_CHUNK_BYTES = 1 << 16
+from recorder.sources.replay import UNREADABLE, chunks, open_capture
 
 
 @click.command()
@@ -38,7 +35,7 @@ def decode(file: Path, config: Path | None) -> None:
       ess-recorder decode capture.strace | jq -c '.fields.pv_power'
     """  # noqa: D301
     configuration = load_or_exit(config)
-    pipeline = Pipeline(Catalogue(configuration.profiles), configuration.settings.site, FlowBalance())
+    pipeline = pipeline_of(configuration, configuration.settings.site)
     try:
         if str(file) == "-":
             _decode(sys.stdin.buffer, pipeline)
@@ -58,7 +55,7 @@ def print_counts(counts: Counter[str]) -> None:
 
 
 def _decode(stream: BinaryIO, pipeline: Pipeline) -> None:
-    while chunk := stream.read(_CHUNK_BYTES):
+    for chunk in chunks(stream):
         _print(pipeline.feed(chunk, None))
     _print(pipeline.finish())
 

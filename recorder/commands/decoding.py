@@ -8,7 +8,7 @@ taken. Never writes anywhere.
 import asyncio
 import signal
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -31,13 +31,31 @@ from recorder.sources.replay import UNREADABLE, chunks, open_capture, pace_of
 class Piece:
     """What a piece of a file holds: the lines of its points, and how many bytes of text they were.
 
+    `untimed` counts points that have no line, because their text has no stamps and that of others has.
     `first_ns` and `last_ns` are the earliest and the latest time of a point, None where there is none.
     """
 
     lines: list[bytes]
     text_bytes: int
+    untimed: int
     first_ns: int | None
     last_ns: int | None
+
+
+def pipeline_of(configuration: Configuration, site: str) -> Pipeline:
+    """Give the pipeline of one captured stream, as the settings want it.
+
+    Args:
+        configuration: the settings and the devices.
+        site: the `site` tag of all points.
+    """
+    settings = configuration.settings
+    return Pipeline(
+        Catalogue(configuration.profiles),
+        site,
+        FlowBalance(settings.flow.meter_max_age_seconds),
+        clock_tolerance_seconds=settings.clock.tolerance_seconds,
+    )
 
 
 class DecodingError(Exception):
@@ -68,11 +86,12 @@ class Decoders:
         self._processes = []
         for _ in range(jobs):
             ours, theirs = context.Pipe()
-            process = context.Process(target=_work, args=(theirs, configuration, site), daemon=True)
+            self._waiting.append(ours)
+            work = (theirs, tuple(self._waiting), configuration, site)
+            process = context.Process(target=_work, args=work, daemon=True)
             process.start()
             # Only so does its end show as the end of the pipe.
             theirs.close()
-            self._waiting.append(ours)
             self._processes.append(process)
 
     def __enter__(self) -> Self:
@@ -128,8 +147,13 @@ async def _received(connection: Connection) -> object:
     return message
 
 
-def _work(connection: Connection, configuration: Configuration, site: str) -> None:
+def _work(
+    connection: Connection, inherited: Sequence[Connection], configuration: Configuration, site: str
+) -> None:
     """Decode what is ordered, until nobody is there to order."""
+    # Only so does the end of the process that orders show as the end of the pipe.
+    for end in inherited:
+        end.close()
     # Ctrl-C is for the process that writes; it ends this one.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     with suppress(EOFError, OSError):
@@ -146,8 +170,7 @@ def _work(connection: Connection, configuration: Configuration, site: str) -> No
 
 
 def _pieces(order: _Order, configuration: Configuration, site: str, counts: Counter[str]) -> Iterator[Piece]:
-    flow = FlowBalance(configuration.settings.flow.meter_max_age_seconds)
-    pipeline = Pipeline(Catalogue(configuration.profiles), site, flow)
+    pipeline = pipeline_of(configuration, site)
     pace = pace_of(order.file, order.begin)
     with open_capture(order.file) as stream:
         for chunk in chunks(stream):
@@ -161,4 +184,5 @@ def _piece(points: list[Point], text_bytes: int) -> Piece:
     timed = [point for point in points if point.time_ns is not None]
     times = [point.time_ns for point in timed if point.time_ns is not None]
     lines = [to_line(point) for point in timed]
-    return Piece(lines, text_bytes, min(times, default=None), max(times, default=None))
+    untimed = len(points) - len(timed)
+    return Piece(lines, text_bytes, untimed, min(times, default=None), max(times, default=None))

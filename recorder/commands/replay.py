@@ -6,6 +6,7 @@ database, and the averages and energies of their time have been computed.
 
 import asyncio
 import os
+import sys
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Coroutine, Sequence
@@ -28,10 +29,10 @@ from recorder.influx.errors import InfluxError
 from recorder.influx.sink import InfluxSink, open_server, set_up_of
 from recorder.influx.stamps import stamp_ns
 from recorder.logs import set_up_logging
-from recorder.sources.replay import UNREADABLE
+from recorder.sources.replay import UNREADABLE, is_compressed
 from recorder.spool.memory import MemoryQueue
 
-# The queue is kept between these, so that a file of any size takes little memory.
+# While more points wait nothing is read, so that a file of any size takes little memory.
 _FULL_POINTS: Final = 50_000
 _POLL_SECONDS: Final = 0.02
 _APPENDED_LINES: Final = 1000
@@ -72,7 +73,7 @@ def replay(
 
     FILES are strace text, plain or compressed (.gz, .xz, .bz2), in the order of their time. The same file
     again changes nothing: its points have the same times. Text without stamps is given times by the
-    controller's habit of polling once a second.
+    controller's habit of polling once a second; a file that has stamps (-ttt) must have them throughout.
 
     With --dead-letters, what InfluxDB takes now leaves the dead letters, and what it refuses again stays.
     """
@@ -80,10 +81,14 @@ def replay(
         raise click.UsageError("name a file, or --dead-letters")
     configuration = load_or_exit(config)
     set_up_logging("warning")
+    server = open_server(configuration.settings)
     try:
-        set_up_of(open_server(configuration.settings), configuration.settings, configuration.profiles).apply()
+        set_up_of(server, configuration.settings, configuration.profiles).apply()
     except InfluxError as error:
         fail(f"{error}; nothing was written")
+    finally:
+        # The processes that decode are forks: they would keep its connection open.
+        server.close()
     job = _Replay(configuration)
     try:
         if dead_letters:
@@ -111,6 +116,11 @@ def replay(
         fail(
             f"{figures['queue_points']:.0f} points could not be written; run it again, repeats change nothing"
         )
+    if job.untimed:
+        fail(
+            f"{job.untimed} points have no time and were not written: a part of the text was captured "
+            "without strace -ttt; replay that part as a file of its own"
+        )
 
 
 class _Replay:
@@ -122,6 +132,7 @@ class _Replay:
         self._first_ns: int | None = None
         self._last_ns = 0
         self.counts: Counter[str] = Counter()
+        self.untimed = 0
         self.figures: dict[str, float] = {}
 
     async def run(self, files: tuple[Path, ...], begin: datetime | None, decoders: Decoders) -> None:
@@ -139,6 +150,7 @@ class _Replay:
                         task = progress.add_task(file.name, total=_text_bytes(file))
                         async for piece in decoders.decode(file, file_begin, self.counts):
                             sink.append_lines(piece.lines)
+                            self.untimed += piece.untimed
                             self._note(piece.first_ns)
                             self._note(piece.last_ns)
                             progress.advance(task, piece.text_bytes)
@@ -164,7 +176,8 @@ class _Replay:
 
     @asynccontextmanager
     async def _writing(self) -> AsyncIterator[InfluxSink]:
-        queue = MemoryQueue(self._settings.queue.max_memory_bytes, time.monotonic)
+        # The waiting of the reader is the bound: a queue with one of its own would drop points.
+        queue = MemoryQueue(sys.maxsize, time.monotonic)
         # The files' averages are computed at the end, and the service's range of late points is not ours.
         sink = InfluxSink(self._settings, self._configuration.profiles, queue, repair=False)
         sink.start()
@@ -225,4 +238,4 @@ def _progress() -> Progress:
 
 def _text_bytes(file: Path) -> int | None:
     """Give how much text a capture holds; None where only decompressing it would tell."""
-    return file.stat().st_size if file.suffix not in {".gz", ".xz", ".bz2"} else None
+    return None if is_compressed(file) else file.stat().st_size

@@ -21,10 +21,19 @@ from typing import BinaryIO, Final, cast
 DEFAULT_LINES_PER_SECOND: Final = 70.0
 # What reading a capture raises: a missing file, or one that is not what its name's ending says.
 UNREADABLE: Final = (OSError, EOFError, lzma.LZMAError, zlib.error)
+_OPENERS: Final[dict[str, Callable[[Path], object]]] = {
+    ".gz": gzip.open,
+    ".xz": lzma.open,
+    ".bz2": bz2.open,
+}
 _SAMPLE_BYTES: Final = 1 << 20
 # Small enough that the lines of a piece stay in the processor's cache.
 _CHUNK_BYTES: Final = 1 << 16
-_STAMPED = re.compile(rb"(?m)^(?:\[pid +\d+\] |\d+ +)?\d{9,}\.\d{6,} ")
+# As the decoder reads the beginning of a line; the possessive quantifiers keep it linear.
+_STAMPED = re.compile(
+    rb"(?m)^(?:\[pid ++\d{1,9}(?:<[^>\n]*+>)?\] ++|\d{1,9}(?:<[^>\n]*+>)? ++)?"
+    rb" *+[1-9]\d{8,9}\.\d{6,9} "
+)
 _REQUEST = re.compile(rb"write\(.*")
 
 
@@ -46,9 +55,13 @@ def open_capture(path: Path) -> BinaryIO:
     Raises:
         OSError: the file cannot be read.
     """
-    openers: dict[str, Callable[[Path], object]] = {".gz": gzip.open, ".xz": lzma.open, ".bz2": bz2.open}
-    opener = openers.get(path.suffix)
+    opener = _OPENERS.get(path.suffix)
     return path.open("rb") if opener is None else cast("BinaryIO", opener(path))
+
+
+def is_compressed(path: Path) -> bool:
+    """Tell whether `open_capture` decompresses a capture, by its name's ending."""
+    return path.suffix in _OPENERS
 
 
 def pace_of(path: Path, begin: datetime | None) -> Pace | None:

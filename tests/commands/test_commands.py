@@ -5,6 +5,7 @@ import json
 import socket
 from itertools import islice
 from pathlib import Path
+from shutil import copytree
 
 import pytest
 
@@ -13,7 +14,7 @@ from recorder.simulator.plant import Plant
 from recorder.simulator.strace_text import DIALECTS
 from recorder.simulator.stream import SiteStream
 from tests.support.influxd import Influxd, free_port
-from tests.support.service import ess_recorder
+from tests.support.service import ROOT, ess_recorder
 
 NOON_S = 1_781_780_400  # 2026-06-18 11:00 UTC
 
@@ -57,6 +58,17 @@ def test_decode_gives_no_time_where_the_text_has_none() -> None:
     """Without stamps the time is null."""
     done = ess_recorder("decode", "-", stdin=text("capture"))
     assert {json.loads(line)["time"] for line in done.stdout.splitlines()} == {None}
+
+
+def test_decode_follows_the_settings_of_the_flow(tmp_path: Path) -> None:
+    """Where no sample of the meter is young enough, no point of the energy flow is made."""
+    config = tmp_path / "config" / "recorder.yaml"
+    copytree(ROOT / "config", config.parent)
+    shipped = config.read_text()
+    for seconds, flows in (("5", 2), ("0.000001", 0)):
+        config.write_text(shipped.replace("meter_max_age_seconds: 5 ", f"meter_max_age_seconds: {seconds} "))
+        done = ess_recorder("decode", "--config", str(config), "-", stdin=text())
+        assert [json.loads(line)["measurement"] for line in done.stdout.splitlines()].count("flow") == flows
 
 
 @pytest.mark.parametrize("content", [None, b"\x1f\x8b nonsense"])
