@@ -4,7 +4,10 @@ Takes figures, gives points. Never does I/O.
 
     tags                   fields
     device, site           sample_age (s)
-    site, source=NAME      connections, clock_offset (s), and every name in `recorder.counts`
+    site, source=NAME      connections, clock_offset (s), every name in `recorder.counts`,
+                           connections_accepted, connections_refused_address, connections_refused_site,
+                           connections_refused_full, connections_hung_up, and connections_throttled, which
+                           counts pauses; each is 0 until it occurs
     site, source=writer    queue_points, queue_bytes, queue_age (s), dropped, damaged, rejected,
                            written, retries, dead_letters, late_seconds (s), backfills
     site, source=recorder  started: 1 at the moment of each start, and nothing else
@@ -25,7 +28,7 @@ def sample_age_point(site: str, device: str, age_seconds: float, now_ns: int) ->
 
 
 def source_point(site: str, source: str, figures: Mapping[str, float], now_ns: int) -> Point:
-    """Tell what a source counted since the recorder started; a name that never occurred is 0."""
+    """Tell what a source counted since the recorder started; what never occurred is 0."""
     fields = {name: float(figures.get(name, 0)) for name in (*MEANINGS, *figures)}
     return Point(MEASUREMENT, (("site", site), ("source", source)), fields, now_ns)
 

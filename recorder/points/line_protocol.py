@@ -32,13 +32,10 @@ def cleaned_measurement(name: str) -> str:
     return "_" + name[1:] if name.startswith("#") else name
 
 
-def unwritable_fields(point: Point) -> tuple[str, ...]:
-    """The fields that `to_line` leaves out, because InfluxDB has no NaN and no infinity."""
-    return tuple(name for name, value in point.fields.items() if not isfinite(value))
-
-
 def to_line(point: Point) -> bytes:
-    """One line of line protocol, UTF-8, time in ns; fields that are not finite are left out.
+    """One line of line protocol, UTF-8, time in ns.
+
+    Fields that are not finite are left out: InfluxDB has no NaN and no infinity.
 
     Raises:
         ValueError: The point has no time, no finite field, or an empty name.

@@ -24,31 +24,25 @@ class Overlap(NamedTuple):
 class Catalogue:
     """The devices that can be told apart by unit, function and address.
 
-    `find(unit, function, address, count)` gives the first profile that has a register wholly
-    inside the `count` registers from `address`, or None. `plan` gives that profile with the plan of
-    such an answer, which is None where no answer of this shape is valid. Both remember the latest
+    `plan(unit, function, address, count)` gives the first profile that has a register wholly inside
+    the `count` registers from `address`, with the plan of such an answer, which is None where no
+    answer of this shape is valid; None where no profile has such a register. It remembers the latest
     1,024 shapes.
     """
 
     def __init__(self, profiles: Sequence[Profile]) -> None:
         self.profiles = tuple(profiles)
-        self.find = lru_cache(maxsize=1024)(self._find)
         self.plan = lru_cache(maxsize=1024)(self._plan)
-
-    def _find(self, unit: int, function: int, address: int, count: int) -> Profile | None:
-        for profile in self.profiles:
-            if (profile.unit, profile.function) == (unit, function) and any(
-                address <= register.address and register.address + register.words <= address + count
-                for register in profile.registers
-            ):
-                return profile
-        return None
 
     def _plan(
         self, unit: int, function: int, address: int, count: int
     ) -> tuple[Profile, AnswerPlan | None] | None:
-        profile = self._find(unit, function, address, count)
-        return None if profile is None else (profile, plan_answer(profile, address, count))
+        for profile in self.profiles:
+            if (profile.unit, profile.function) == (unit, function) and any(
+                register.lies_in(address, count) for register in profile.registers
+            ):
+                return profile, plan_answer(profile, address, count)
+        return None
 
 
 def find_overlaps(profiles: Sequence[Profile]) -> list[Overlap]:

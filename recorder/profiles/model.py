@@ -41,6 +41,10 @@ class Register:
         """How many 16-bit Modbus registers the value takes."""
         return WORDS_OF_TYPE[self.type]
 
+    def lies_in(self, address: int, count: int) -> bool:
+        """Tell whether the value lies wholly inside the `count` registers from `address`."""
+        return address <= self.address and self.address + self.words <= address + count
+
 
 @dataclass(frozen=True, slots=True)
 class DerivedField:

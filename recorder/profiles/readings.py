@@ -8,7 +8,6 @@ available" by the device, or is outside its plausible range.
 import math
 import struct
 from fractions import Fraction
-from functools import lru_cache
 from typing import Final, NamedTuple
 
 from recorder.profiles.model import Profile, Register, RegisterType
@@ -60,7 +59,12 @@ class AnswerPlan(NamedTuple):
     valid_above: int
 
     def read(self, register_bytes: bytes) -> Readings:
-        """Decode an answer of the planned shape, as `decode_readings` does."""
+        """Decode every field whose registers lie wholly inside an answer of the planned shape.
+
+        Each value is the float nearest to the exact `(raw + offset) * scale`. "Not available" is the
+        largest signed value, all ones in an unsigned one (ABB B21/B23/B24 manual), and NaN or infinity
+        in f32. An odd last byte is not looked at.
+        """
         unpack, steps, floats, sums, valid_slot, _, _ = self
         raws = unpack.unpack_from(register_bytes)
         if floats:
@@ -87,24 +91,12 @@ class AnswerPlan(NamedTuple):
         return Readings(values, implausible, unavailable)
 
 
-def decode_readings(profile: Profile, address: int, register_bytes: bytes) -> Readings:
-    """Decode every field whose registers lie wholly inside the answer.
-
-    Each value is the float nearest to the exact `(raw + offset) * scale`. "Not available" is the
-    largest signed value, all ones in an unsigned one (ABB B21/B23/B24 manual), and NaN or infinity
-    in f32. An odd last byte is not looked at.
-    """
-    plan = plan_answer(profile, address, len(register_bytes) // 2)
-    return INVALID if plan is None else plan.read(register_bytes)
-
-
-@lru_cache(maxsize=1024)
 def plan_answer(profile: Profile, address: int, count: int) -> AnswerPlan | None:
     """Plan answers of `count` registers from `address`; None where the rule's register is missing."""
     rule = profile.validity
-    inside = [register for register in profile.registers if _holds(address, count, register)]
+    inside = [register for register in profile.registers if register.lies_in(address, count)]
     witnesses = [Register(rule.address, "", rule.type)] if rule else []
-    if not all(_holds(address, count, witness) for witness in witnesses):
+    if not all(witness.lies_in(address, count) for witness in witnesses):
         return None
     shapes = sorted({(register.address, register.type, register.words) for register in (*inside, *witnesses)})
     slots = {start: slot for slot, (start, _, _) in enumerate(shapes)}
@@ -130,10 +122,6 @@ def plan_answer(profile: Profile, address: int, count: int) -> AnswerPlan | None
 
 def _is_valid(plan: AnswerPlan, witness: int | Fraction | None) -> bool:
     return witness is not None and witness != plan.valid_absent and witness > plan.valid_above
-
-
-def _holds(address: int, count: int, register: Register) -> bool:
-    return address <= register.address and register.address + register.words <= address + count
 
 
 def _step(register: Register, slots: dict[int, int]) -> _Step:

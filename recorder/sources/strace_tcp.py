@@ -25,6 +25,8 @@ _BACKLOG: Final = 1024
 _ACCEPTED_AT_A_TIME: Final = 8
 # So much of one stream is decoded before the others have their turn.
 _READ_BYTES: Final = 64 << 10
+# What is counted: connections, but for the last, which counts pauses.
+_OUTCOMES: Final = ("accepted", "refused_address", "refused_site", "refused_full", "hung_up", "throttled")
 _KEEPALIVE_OPTIONS: Final = (
     (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
     (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 30),
@@ -66,6 +68,9 @@ class StraceTcpListener:
     itself, and neither a controller that streams nor one that comes again. Where all are useful the new
     one is refused.
 
+    `counts` tells how many connections were accepted, refused (for their address, for want of a site, or
+    because all places were taken) and hung up on, and how often one was throttled: a pause each time.
+
     Args:
         options: see `ListenerOptions`.
         open_stream: called with the stream's site for each accepted connection.
@@ -73,7 +78,7 @@ class StraceTcpListener:
 
     def __init__(self, options: ListenerOptions, open_stream: Callable[[str], StreamHandler]) -> None:
         self.options = options
-        self.counts: Counter[str] = Counter()
+        self.counts = Counter(dict.fromkeys(_OUTCOMES, 0))
         self.port = options.port
         self._open_stream = open_stream
         self._connections: set[_Connection] = set()

@@ -64,11 +64,7 @@ class PointQueue(Protocol):
     """
 
     def append(self, lines: Sequence[bytes]) -> None:
-        """Add lines at the end, as one group; a group without lines changes nothing.
-
-        Raises:
-            OSError: The lines could not be stored, and none of them is in the queue.
-        """
+        """Add lines at the end, as one group; a group without lines changes nothing."""
 
     def take(self, max_points: int, max_bytes: int) -> Batch | None:
         """The next lines that are not out, within both limits but at least one line; None when empty.

@@ -28,24 +28,26 @@ def test_request_names_the_device_whose_register_it_asks_for(
     request_: tuple[int, int, int, int], device: str | None
 ) -> None:
     """A request belongs to the device of its unit and function that has a register wholly inside it."""
-    profile = Catalogue([PCS, METER]).find(*request_)
-    assert (profile and profile.device) == device
+    planned = Catalogue([PCS, METER]).plan(*request_)
+    assert (planned and planned[0].device) == device
 
 
 def test_second_meter_is_told_apart_by_its_unit() -> None:
     """Two devices with one profile on different units are found each by its unit."""
     second = replace(METER, unit=2, device="second")
     catalogue = Catalogue([METER, second])
-    assert catalogue.find(1, 3, 0x5000, 4) is METER
-    assert catalogue.find(2, 3, 0x5000, 4) is second
+    for unit, profile in ((1, METER), (2, second)):
+        planned = catalogue.plan(unit, 3, 0x5000, 4)
+        assert planned is not None
+        assert planned[0] is profile
 
 
 def test_memory_of_requests_is_bounded() -> None:
     """However many shapes of request a stream invents, the catalogue remembers 1,024 of them."""
     catalogue = Catalogue([PCS, METER])
     for address in range(3000):
-        catalogue.find(1, 3, address, 1)
-    assert catalogue.find.cache_info().currsize == 1024
+        catalogue.plan(1, 3, address, 1)
+    assert catalogue.plan.cache_info().currsize == 1024
 
 
 def test_devices_overlap_only_on_one_unit_and_function() -> None:

@@ -11,7 +11,7 @@ from pymodbus.client.mixin import ModbusClientMixin
 
 from recorder.commands.configuration import load_configuration
 from recorder.profiles.model import WORDS_OF_TYPE, Profile, Register, RegisterType, ValidityRule
-from recorder.profiles.readings import Readings, decode_readings
+from recorder.profiles.readings import INVALID, Readings, plan_answer
 
 PCS, METER = load_configuration(None, {}).profiles
 VALID_INDEX = (0x9CA4 - 0x9C72) // 2
@@ -33,6 +33,12 @@ scales = st.fractions(max_denominator=10**6).filter(bool)
 def device(*registers: Register, validity: ValidityRule | None = None) -> Profile:
     """A profile of these registers."""
     return Profile("test", "test", "test", 1, 3, registers, validity=validity)
+
+
+def decode_readings(profile: Profile, address: int, register_bytes: bytes) -> Readings:
+    """What the registers from `address` say, by the plan of their shape."""
+    plan = plan_answer(profile, address, len(register_bytes) // 2)
+    return INVALID if plan is None else plan.read(register_bytes)
 
 
 def one(kind: RegisterType, data: bytes, scale: Fraction = Fraction(1), offset: int = 0) -> Readings:

@@ -6,7 +6,7 @@ from pathlib import Path
 from recorder.modbus.exchange import Buses
 from recorder.profiles.catalogue import Catalogue
 from recorder.profiles.parse import parse_profile
-from recorder.profiles.readings import decode_readings
+from recorder.profiles.readings import INVALID
 from recorder.strace.syscalls import SyscallDecoder
 
 _PROFILES = Path(__file__).parents[2] / "config" / "profiles"
@@ -42,8 +42,9 @@ class Decoder:
                 transfer.data, complete=transfer.complete, captured_at_ns=transfer.stamped_at_ns
             )
             for unit, function, address, register_bytes, at_ns in exchanges:
-                profile = self._catalogue.find(unit, function, address, len(register_bytes) // 2)
-                assert profile is not None
-                readings = decode_readings(profile, address, register_bytes)
+                planned = self._catalogue.plan(unit, function, address, len(register_bytes) // 2)
+                assert planned is not None
+                profile, plan = planned
+                readings = plan.read(register_bytes) if plan else INVALID
                 found.append((profile.measurement, at_ns, dict(readings.values)))
         return found

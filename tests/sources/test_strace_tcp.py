@@ -110,6 +110,19 @@ async def test_each_connection_is_a_stream_of_its_own() -> None:
         assert listener.connections == 0
 
 
+async def test_what_never_happened_is_counted_as_0() -> None:
+    """From the start on each count is there, so that its first rise shows as one."""
+    async with listening() as (listener, _):
+        assert dict(listener.counts) == {
+            "accepted": 0,
+            "refused_address": 0,
+            "refused_site": 0,
+            "refused_full": 0,
+            "hung_up": 0,
+            "throttled": 0,
+        }
+
+
 async def test_reconnect_is_taken_at_once() -> None:
     """A controller that comes back while its old connection still hangs gets a new stream."""
     async with listening() as (listener, opened):
