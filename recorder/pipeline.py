@@ -19,10 +19,12 @@ from recorder.points.scan import Scan, ScanAssembler
 from recorder.profiles.catalogue import Catalogue
 from recorder.profiles.model import Profile
 from recorder.profiles.readings import INVALID
-from recorder.strace.runs import Run, RunDecoder, Single
+from recorder.strace.runs import Run, RunDecoder, Single, span_of_reads_ns
 from recorder.strace.syscalls import DEFAULT_MAX_LINE_BYTES
 
 _Numbered = tuple[int, Exchange]
+_TimeOf = Callable[[int, int | None], int | None]
+"""The Unix time in ns of a read, by the number of its line in the chunk and by its stamp."""
 
 # A larger jump of the device's poll counter is a restart, not samples that were lost.
 _MOST_LOST_SAMPLES: Final = 3600
@@ -75,8 +77,11 @@ class Pipeline:
                 they are, and leaves points without time where it has none.
         """
         items = self._text.feed_runs(chunk)
-        times = None if received_at_ns is None else self._times(items, received_at_ns)
-        return self._take(items, times)
+        if not items:
+            return []
+        return self._take(
+            items, _as_stamped if received_at_ns is None else self._times(items, received_at_ns)
+        )
 
     def feed_paced(self, chunk: bytes, time_of_line: Callable[[int], int]) -> list[Point]:
         """Take text that was captured without stamps, as `feed` takes it line by line.
@@ -91,7 +96,7 @@ class Pipeline:
             number: self._time(stamped_at_ns, time_of_line(first + number))
             for number, stamped_at_ns in _stamps_of_reads(items)
         }
-        return self._take(items, times)
+        return self._take(items, lambda number, _: times[number])
 
     def expire(self, now_ns: int) -> list[Point]:
         """Close the scans that a stream left open for too long; `now_ns` is Unix time in ns.
@@ -112,18 +117,18 @@ class Pipeline:
             self._publish(assembler.finish(), points)
         return points
 
-    def _take(self, items: list[Run | Single], times: dict[int, int] | None) -> list[Point]:
-        """Take what a chunk brought; `times` are those of its reads, None for those that are stamped."""
+    def _take(self, items: list[Run | Single], time_of: _TimeOf) -> list[Point]:
+        """Take what a chunk brought."""
         exchanges: list[_Numbered] = []
         for item in items:
             if isinstance(item, Single):
-                self._single(item, times, exchanges)
+                self._single(item, time_of, exchanges)
                 continue
             bus = self._buses.bus(item.bus)
             if item.written:
                 bus.wrote(item.data, complete=True)
             else:
-                _read(bus, item, times, exchanges)
+                _read(bus, item, time_of, exchanges)
         if len(exchanges) > 1:
             # What several buses brought is taken in the order of the lines.
             exchanges.sort(key=itemgetter(0))
@@ -132,7 +137,7 @@ class Pipeline:
             self._exchange(exchange, points)
         return points
 
-    def _single(self, single: Single, times: dict[int, int] | None, exchanges: list[_Numbered]) -> None:
+    def _single(self, single: Single, time_of: _TimeOf, exchanges: list[_Numbered]) -> None:
         """Take a transfer that came alone."""
         number, (process, descriptor, written, data, complete, stamped_at_ns) = single
         if descriptor < 0:
@@ -142,25 +147,24 @@ class Pipeline:
         if written:
             bus.wrote(data, complete=complete)
             return
-        at_ns = stamped_at_ns if times is None else times[number]
-        found = bus.read(data, complete=complete, captured_at_ns=at_ns)
+        found = bus.read(data, complete=complete, captured_at_ns=time_of(number, stamped_at_ns))
         exchanges += [(number, exchange) for exchange in found]
 
-    def _times(self, items: list[Run | Single], received_at_ns: int) -> dict[int, int]:
-        """Give the time of each read by the number of its line: its stamp, corrected, or else its receipt."""
-        stamps = _stamps_of_reads(items)
-        if not stamps:
-            return {}
-        numbers = [number for number, _ in stamps]
-        stamped = [stamped_at_ns for _, stamped_at_ns in stamps if stamped_at_ns is not None]
-        if not stamped:
-            times = [received_at_ns] * len(numbers)
-        elif len(stamped) == len(numbers):
-            times = self._clock.correct_all(stamped, received_at_ns)
-        else:
-            times = [self._time(stamped_at_ns, received_at_ns) for _, stamped_at_ns in stamps]
-        self._lag_ns = received_at_ns - times[-1]
-        return dict(zip(numbers, times, strict=True))
+    def _times(self, items: list[Run | Single], received_at_ns: int) -> _TimeOf:
+        """Tell the time of each read: its stamp, corrected, or else its receipt."""
+        span = span_of_reads_ns(items)
+        if span is not None:
+            offset_ns = self._clock.offset_of(*span, received_at_ns)
+            if offset_ns is not None:
+                self._lag_ns = received_at_ns - span[1] - offset_ns
+                return lambda _, stamp_ns: None if stamp_ns is None else stamp_ns + offset_ns
+        times = {
+            number: self._time(stamped_at_ns, received_at_ns)
+            for number, stamped_at_ns in _stamps_of_reads(items)
+        }
+        if times:
+            self._lag_ns = received_at_ns - times[max(times)]
+        return lambda number, _: times[number]
 
     def _time(self, stamped_at_ns: int | None, received_at_ns: int) -> int:
         """Give the time of a line: its stamp, corrected, or else its receipt."""
@@ -224,16 +228,19 @@ class Pipeline:
         self._polls[profile.device] = polls
 
 
-def _read(bus: Bus, run: Run, times: dict[int, int] | None, exchanges: list[_Numbered]) -> None:
+def _as_stamped(_: int, stamped_at_ns: int | None) -> int | None:
+    return stamped_at_ns
+
+
+def _read(bus: Bus, run: Run, time_of: _TimeOf, exchanges: list[_Numbered]) -> None:
     """Give reads to their bus, at once where that gives the same as one by one."""
     last = run.numbers[-1]
-    at_ns = run.stamped_at_ns if times is None else times[last]
-    found = bus.read_at_once(run.data, at_ns)
+    found = bus.read_at_once(run.data, time_of(last, run.stamped_at_ns))
     if found is not None:
         exchanges += [(last, exchange) for exchange in found]
         return
     for number, read in zip(run.numbers, run.transfers(), strict=True):
-        at_ns = read.stamped_at_ns if times is None else times[number]
+        at_ns = time_of(number, read.stamped_at_ns)
         found = bus.read(read.data, complete=True, captured_at_ns=at_ns)
         exchanges += [(number, exchange) for exchange in found]
 

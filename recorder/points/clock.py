@@ -22,7 +22,6 @@ Each change of the offset of a stream is counted in `clock_steps`.
 """
 
 from collections import Counter
-from collections.abc import Sequence
 from typing import Final
 
 DEFAULT_TOLERANCE_SECONDS: Final = 2.0
@@ -46,10 +45,9 @@ class ControllerClock:
         self._offset_ns: int | None = None
         self._lagging_since_ns: int | None = None
         self._least_lag_ns = 0
-        # Of the line before: its stamp, its receipt, and how long it was on its way.
+        # Of the line before.
         self._stamped_at_ns = 0
         self._received_at_ns = 0
-        self._lag_ns = 0
 
     @property
     def offset_seconds(self) -> float:
@@ -72,28 +70,29 @@ class ControllerClock:
         else:
             self._lagging_since_ns = None
         self._stamped_at_ns, self._received_at_ns = stamped_at_ns, received_at_ns
-        self._lag_ns = seen_ns - self._offset_ns
         return stamped_at_ns + self._offset_ns
 
-    def correct_all(self, stamps_ns: Sequence[int], received_at_ns: int) -> list[int]:
-        """Give the times of lines that arrived together, as `correct` does one by one.
+    def offset_of(self, first_ns: int, last_ns: int, received_at_ns: int) -> int | None:
+        """Take lines that arrived together at once, where that gives the same as `correct` one by one.
 
         Args:
-            stamps_ns: when each was stamped, in the order of the lines; at least one.
+            first_ns: the stamp of the first; all lie in order between it and `last_ns`.
+            last_ns: the stamp of the last.
             received_at_ns: when they arrived.
+
+        Returns:
+            What to add to each stamp, in ns; or None, and nothing is taken, where a line may teach
+            another offset than the one before it.
         """
         offset_ns = self._offset_ns
-        last_ns = stamps_ns[-1]
         if (
             offset_ns is None
-            or stamps_ns[0] < self._stamped_at_ns - self._tolerance_ns
-            or stamps_ns != sorted(stamps_ns)
-            or not self._learns_no_offset(received_at_ns - last_ns - offset_ns, stamps_ns[0], received_at_ns)
+            or first_ns < self._stamped_at_ns - self._tolerance_ns
+            or not self._learns_no_offset(received_at_ns - last_ns - offset_ns, first_ns, received_at_ns)
         ):
-            return [self.correct(stamped_at_ns, received_at_ns) for stamped_at_ns in stamps_ns]
+            return None
         self._stamped_at_ns, self._received_at_ns = last_ns, received_at_ns
-        self._lag_ns = received_at_ns - last_ns - offset_ns
-        return [stamped_at_ns + offset_ns for stamped_at_ns in stamps_ns]
+        return offset_ns
 
     def _learns_no_offset(self, least_lag_ns: int, first_ns: int, received_at_ns: int) -> bool:
         """Take lines in order at once where all are in time, or all are late as text may be."""
@@ -119,7 +118,8 @@ class ControllerClock:
 
     def _lag_at(self, received_at_ns: int) -> int:
         """How long text was on its way that arrived now: what waits is let go at once, so less and less."""
-        return max(0, self._lag_ns - abs(received_at_ns - self._received_at_ns))
+        lag_ns = self._received_at_ns - self._stamped_at_ns - (self._offset_ns or 0)
+        return max(0, lag_ns - abs(received_at_ns - self._received_at_ns))
 
     def _watch(self, lag_ns: int, received_at_ns: int) -> None:
         """Tell a clock that was set from a network that stalls: only the first lags without a pause."""

@@ -11,7 +11,7 @@ every other line goes to `SyscallDecoder`.
 import re
 from binascii import unhexlify
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Final, NamedTuple
 
 from recorder.strace.syscalls import UNREADABLE, Begun, Outcome, SyscallDecoder, Transfer
@@ -30,7 +30,7 @@ _ESCAPED = (
 )
 _STRING = rb'(?:"(?:' + _HEX + rb"|" + _ESCAPED + rb')", \d{1,9})?'
 _END = rb"(?:\) {1,99}= (\d{1,4})(?: <\d{1,9}\.\d{6}>)?| <unfinished \.\.\.>)\r?"
-_LINES = re.compile(rb"((?:" + _WHO + _WHEN + _CALL + _STRING + _END + rb"|[^\n]*+))\n")
+_LINES = re.compile(rb"(?:" + _WHO + _WHEN + _CALL + _STRING + _END + rb"|[^\n]*+)\n")
 
 # How long a hexadecimal string is, by the result that stands behind it.
 _HEX_LENGTHS: Final = {b"%d" % moved: 4 * moved for moved in range(1, _MOST_BYTES_A_CALL + 1)}
@@ -40,9 +40,8 @@ Bus = tuple[int, int]
 
 
 class _Line(NamedTuple):
-    """A line as the pattern finds it; all but `text` is empty where it is none of its kind."""
+    """A line as the pattern finds it; all is empty where it is none of its kind."""
 
-    text: bytes
     who: bytes
     stamp: bytes
     call: bytes
@@ -66,12 +65,11 @@ class Run(NamedTuple):
     @property
     def stamped_at_ns(self) -> int | None:
         """The stamp of the last call: Unix time in ns, or None without `-ttt`."""
-        return _stamp_ns(self.lines[self.numbers[-1]][2])
+        return _stamp_ns(self.lines[self.numbers[-1]][1])
 
     def stamps_ns(self) -> list[int | None]:
         """Give the stamp of each call in Unix ns, None where it has none."""
-        stamps = [self.lines[number][2] for number in self.numbers]
-        return [int(stamp.replace(b".", b"")) * 1000 if stamp else None for stamp in stamps]
+        return [_stamp_ns(self.lines[number][1]) for number in self.numbers]
 
     def transfers(self) -> list[Transfer]:
         """Give the calls one by one."""
@@ -90,6 +88,29 @@ class Single(NamedTuple):
     transfer: Transfer
 
 
+def span_of_reads_ns(items: Sequence[Run | Single]) -> tuple[int, int] | None:
+    """Give the stamps of the first and the last read of a chunk, in Unix ns.
+
+    None where a line has no stamp, where stamps are not in the order of the lines, where nothing was
+    read, or where no run tells.
+    """
+    lines = next((item.lines for item in items if isinstance(item, Run)), ())
+    # All are as long, so that they stand in the order of their bytes.
+    stamps = [line[1] for line in lines]
+    if not stamps or not stamps[0] or stamps != sorted(stamps):
+        return None
+    first, last = len(stamps), -1
+    for item in items:
+        if isinstance(item, Run):
+            begin, end, is_read = item.numbers[0], item.numbers[-1], not item.written
+        else:
+            begin = end = item.number
+            is_read = item.transfer.descriptor >= 0 and not item.transfer.written
+        if is_read:
+            first, last = min(first, begin), max(last, end)
+    return None if last < 0 else (_ns_of(stamps[first]), _ns_of(stamps[last]))
+
+
 class RunDecoder(SyscallDecoder):
     """Decodes one stream of strace text, many lines at a time."""
 
@@ -100,36 +121,34 @@ class RunDecoder(SyscallDecoder):
         `UNREADABLE`. Of several descriptors the numbers tell the order.
         """
         text = self._whole_lines(chunk)
-        if self._max_line_bytes < _LONGEST_LINE_BYTES:
-            found = self._singles(text)
-        else:
-            found = self._runs(_LINES.findall(text))
+        short = self._max_line_bytes < _LONGEST_LINE_BYTES
+        found = self._singles(text) if short else self._runs(text)
         if self._drop_overlong_tail():
             found.single(UNREADABLE)
         found.close_all()
         return found.items
 
     def _singles(self, text: bytes) -> "_Found":
-        found = _Found([])
-        for number, line in enumerate(text.split(b"\n")[:-1]):
+        found = _Found(text, [])
+        for number, line in enumerate(found.texts):
             found.number = number
             self._line(line, found.single)
         return found
 
-    def _runs(self, lines: list[tuple[bytes, ...]]) -> "_Found":
-        found = _Found(lines)
+    def _runs(self, text: bytes) -> "_Found":
+        found = _Found(text, _LINES.findall(text))
         hex_length = _HEX_LENGTHS.get
         last_who = last_call = b""
         numbers: list[int] = []
-        for number, line in enumerate(lines):
-            text, who, _, call, string, _, result = line
+        for number, line in enumerate(found.lines):
+            who, _, call, string, _, result = line
             if hex_length(result) != len(string):
                 last_call = b""
                 found.number = number
                 if call:
                     self._unlike(_Line(*line), found)
                 else:
-                    self._line(text, found.single)
+                    self._line(found.text, found.single)
             elif call == last_call and who == last_who:
                 numbers.append(number)
             else:
@@ -160,9 +179,9 @@ class RunDecoder(SyscallDecoder):
                 self._forget_begun(process, found.single)
                 found.single(Transfer(process, descriptor, written, data, True, _stamp_ns(line.stamp)))
             else:
-                self._line(line.text, found.single)
+                self._line(found.text, found.single)
         elif line.result:
-            self._line(line.text, found.single)
+            self._line(found.text, found.single)
         else:
             self._begin(process, Begun(written, descriptor, _unhex(line.string)), found.single)
 
@@ -171,7 +190,7 @@ class RunDecoder(SyscallDecoder):
         begun = self._begun.get(process)
         whole = _HEX_LENGTHS.get(line.result) == len(line.string)
         if line.escaped or not line.result:
-            self._line(line.text, found.single)
+            self._line(found.text, found.single)
         elif whole and not written and begun is not None and not begun.written and not begun.data:
             del self._begun[process]
             found.read((process, begun.descriptor))
@@ -183,11 +202,22 @@ class RunDecoder(SyscallDecoder):
 class _Found:
     """What was found in a chunk so far; `number` is that of the line that is looked at."""
 
-    def __init__(self, lines: list[tuple[bytes, ...]]) -> None:
+    def __init__(self, text: bytes, lines: list[tuple[bytes, ...]]) -> None:
         self.items: list[Run | Single] = []
         self.number = 0
-        self._lines = lines
+        self.lines = lines
+        self._text = text
         self._reading: dict[Bus, list[int]] = {}
+
+    @cached_property
+    def texts(self) -> list[bytes]:
+        """The lines as they came: few chunks have one that is looked at by itself."""
+        return self._text.split(b"\n")[:-1]
+
+    @property
+    def text(self) -> bytes:
+        """The line that is looked at."""
+        return self.texts[self.number]
 
     def read(self, bus: Bus) -> list[int]:
         """Take the line as one more read from a descriptor; gives the reads that it joins."""
@@ -200,7 +230,7 @@ class _Found:
     def write(self, bus: Bus) -> None:
         """Take the line as a write."""
         self._close(bus)
-        self.items.append(Run(bus, True, _unhex(self._lines[self.number][4]), (self.number,), self._lines))
+        self.items.append(Run(bus, True, _unhex(self.lines[self.number][3]), (self.number,), self.lines))
 
     def single(self, transfer: Transfer) -> None:
         """Take a transfer that was read by itself; of unreadable lines in a row the first says it all."""
@@ -221,8 +251,8 @@ class _Found:
     def _close(self, bus: Bus) -> None:
         numbers = self._reading.pop(bus, None)
         if numbers is not None:
-            lines = self._lines
-            data = _unhex(b"".join([lines[number][4] for number in numbers]))
+            lines = self.lines
+            data = _unhex(b"".join([lines[number][3] for number in numbers]))
             self.items.append(Run(bus, False, data, numbers, lines))
 
 
@@ -241,5 +271,9 @@ def _unhex(strings: bytes) -> bytes:
 
 
 def _stamp_ns(stamp: bytes) -> int | None:
+    return _ns_of(stamp) if stamp else None
+
+
+def _ns_of(stamp: bytes) -> int:
     """Give the Unix ns of a stamp with six digits behind its point."""
-    return int(stamp.replace(b".", b"")) * 1000 if stamp else None
+    return int(stamp.replace(b".", b"")) * 1000
