@@ -24,7 +24,10 @@ def run(options: Options) -> Result:
         steps += [measure(Load(homes, _STEP_SECONDS, queries=False), options) for homes in _GROWTH]
         steps += _search(options, steps)
     served = max((step.homes for step in steps if step.served), default=0)
-    PLOT.write_text(plot(sorted(steps, key=lambda step: step.homes)))
+    picture: tuple[str, ...] = ()
+    if not options.quick:
+        PLOT.write_text(plot(sorted(steps, key=lambda step: step.homes)))
+        picture = ("![processor and memory by number of homes](pictures/fleet.svg)",)
     return Result(
         "A fleet at true 1 Hz: one process, one core",
         (
@@ -45,7 +48,7 @@ def run(options: Options) -> Result:
             ),
             f"Moonshot: {MOONSHOT:,} homes. Each step of the search:",
             _steps_table([*steps, shipped]),
-            "![processor and memory by number of homes](pictures/fleet.svg)",
+            *picture,
         ),
     )
 

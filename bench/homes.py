@@ -92,14 +92,12 @@ class Sent:
 
     `seconds` is how many seconds of each home went out whole. `probes` holds, for the homes that were asked
     for, the time stamp of each PCS sample and when its last byte was given to the socket, both Unix ns.
-    `late_seconds` is how far the feeder itself fell behind at worst, `stalled` how often a socket was full.
+    `late_seconds` is how far the feeder itself fell behind at worst.
     """
 
     seconds: list[int]
     first_s: int = 0
     late_seconds: float = 0.0
-    stalled: int = 0
-    nbytes: int = 0
     probes: dict[int, list[tuple[int, int]]] = field(default_factory=dict)
 
 
@@ -201,9 +199,7 @@ class _Feeder:
             count = self._sockets[home].send(data)
         except BlockingIOError:
             count = 0
-        self._sent.nbytes += count
         if count < len(data):
-            self._sent.stalled += 1
             self._unsent[home] = data[count:]
 
     def _finish(self) -> None:

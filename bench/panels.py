@@ -13,13 +13,11 @@ from statistics import median
 from typing import Final
 
 from bench.report import CannotRunError, Options, Result, Row, Target
-from tests.grafana.as_grafana import TimeRange, interval_ms, range_of, resolved
-from tests.grafana.pages import PAGES, Page
-from tests.grafana.year import SITE, STEP_SECONDS, ZONE, Year, shared_year
+from tests.grafana.as_grafana import TimeRange, range_of
+from tests.grafana.pages import PAGES, RANGES, Page, statements
+from tests.grafana.year import STEP_SECONDS, ZONE, Year, shared_year
 from tests.support.influxd import http
 
-_RANGES: Final = {"1 h": 1 / 24, "24 h": 1.0, "30 d": 30.0, "1 year": 365.0}
-_CHOSEN: Final = {"site": SITE, "device": "pcs", "meter": "meter", "capacity": "6.4"}
 _MOST_MS: Final = 200
 _MINUTE_SECONDS: Final = 60
 
@@ -44,7 +42,7 @@ def run(options: Options) -> Result:
 
 def _measured(year: Year, runs: int, options: Options) -> Result:
     rows, slowest_ms, slowest = [], 0.0, ""
-    for label, days in _RANGES.items():
+    for label, days in RANGES.items():
         chosen = TimeRange(year.now - timedelta(days=days), year.now)
         options.show(f"{len(PAGES)} panels at {label}")
         found = {
@@ -80,13 +78,9 @@ def _measured(year: Year, runs: int, options: Options) -> Result:
 
 
 def _milliseconds(year: Year, page: Page, chosen: TimeRange) -> float:
-    time_range = range_of(page.panel, chosen, ZONE)
-    interval = interval_ms(page.panel, time_range)
-    statements = [
-        resolved(target["query"], time_range, _CHOSEN, interval) for target in page.panel["targets"]
-    ]
+    asked = statements(page.panel, range_of(page.panel, chosen, ZONE))
     begun = time.perf_counter()
-    for statement in statements:
+    for statement in asked:
         status, text = http("POST", f"{year.server.url}/query", {"db": "ess", "epoch": "ms", "q": statement})
         if status != 200 or b'"error"' in text:
             raise CannotRunError(f"{page.panel['title']}: {text[:200].decode()}")

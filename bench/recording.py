@@ -111,7 +111,6 @@ class Recording:
         influxdb_url: where it writes to.
         settings: sections that differ from the shipped settings.
         core: the only core that it may use.
-        env: what differs from this process's environment.
     """
 
     def __init__(
@@ -120,13 +119,11 @@ class Recording:
         influxdb_url: str,
         settings: Mapping[str, Any] | None = None,
         core: int | None = None,
-        env: Mapping[str, str] | None = None,
     ) -> None:
         self.port, self.http_port = free_port(), free_port()
         self.log = directory / "recorder.log"
         self._file = directory / "recorder.json"
         self._core = core
-        self._env = {**os.environ, **(env or {})}
         given = dict(settings or {})
         listener = {"name": "pcs", "bind": "127.0.0.1", "port": self.port, **given.pop("listener", {})}
         # JSON is YAML.
@@ -158,7 +155,7 @@ class Recording:
         with self.log.open("ab") as output:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "recorder", "run", "--config", str(self._file)],
-                cwd=ROOT, env=self._env, stdout=output, stderr=output,
+                cwd=ROOT, stdout=output, stderr=output,
             )  # fmt: skip
         if self._core is not None:
             os.sched_setaffinity(self.pid, {self._core})
@@ -187,10 +184,6 @@ class Recording:
         except urllib.error.HTTPError as error:
             with error:
                 return dict(json.load(error))
-
-    def waiting_points(self) -> int:
-        """How many points wait in the queue."""
-        return int(self.health()["influxdb"]["queue_points"])
 
     def _writes(self) -> bool:
         """Whether the recorder has found InfluxDB and set it up."""

@@ -8,7 +8,7 @@ import multiprocessing
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing.process import BaseProcess
@@ -20,7 +20,6 @@ from bench.recording import DATABASE, Database, Recording, count_by_site, databa
 from bench.report import CannotRunError, Options
 from tests.support.influxd import Influxd, QueryError
 
-_PROBES: Final = 16
 _PROBE_EVERY_SECONDS: Final = 0.02
 _DRAIN_WITHIN_SECONDS: Final = 30.0
 # Beyond this the feeder itself was late, and the step says nothing about the recorder.
@@ -33,30 +32,30 @@ class Load:
     """So many homes at true 1 Hz for so many seconds, each over a connection of its own.
 
     `queries` is whether InfluxDB runs the continuous queries meanwhile, `garbage` whether one more
-    connection sends random bytes as fast as it can.
+    connection sends random bytes as fast as it can. `probes` is of how many homes the bench asks InfluxDB
+    for the newest points, 50 times a second; 0 leaves InfluxDB to the recorder, and tells no latency.
     """
 
     homes: int
     seconds: int
     queries: bool = True
     garbage: bool = False
+    probes: int = 16
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
     """What a number of homes did to one recorder.
 
-    `sent` and `stored` count samples of both devices, `lost` those that are not in InfluxDB, `surplus`
-    points that nobody sent. Processor time and `written_bytes` are those of `measured_seconds`, the time
-    without its first two seconds. `latencies_seconds` are from a PCS frame's last byte on the socket to the
-    point being the answer to a query, in order. `waiting_points` is what was in the queue when the last
-    byte was sent.
+    `sent` counts samples of both devices, `lost` those that are not in InfluxDB, `surplus` points that
+    nobody sent. Processor time and `written_bytes` are those of `measured_seconds`, the time without its
+    first two seconds. `latencies_seconds` are from a PCS frame's last byte on the socket to the point being
+    the answer to a query, in order.
     """
 
     homes: int
     seconds: int
     sent: int
-    stored: int
     lost: int
     surplus: int
     cpu_percent: float
@@ -64,7 +63,6 @@ class Step:
     rss_mb: float
     written_bytes: int
     measured_seconds: float
-    waiting_points: int
     feeder_late_seconds: float
     latencies_seconds: tuple[float, ...]
 
@@ -95,7 +93,7 @@ class _Prober:
 
     def run(self) -> None:
         sites = " OR ".join(f"\"site\" = '{site_of(home)}'" for home in self.homes)
-        while not self.stopping.wait(_PROBE_EVERY_SECONDS):
+        while self.homes and not self.stopping.wait(_PROBE_EVERY_SECONDS):
             since_ns = time.time_ns() - 8 * 10**9
             statement = f'SELECT "polls" FROM "pcs" WHERE ({sites}) AND time > {since_ns} GROUP BY "site"'
             try:
@@ -107,13 +105,12 @@ class _Prober:
                 self.seen_ns.setdefault((row["site"], row["time"]), now_ns)
 
 
-def measure(load: Load, options: Options, env: Mapping[str, str] | None = None) -> Step:
+def measure(load: Load, options: Options) -> Step:
     """Let the homes of a load send.
 
     Args:
         load: how many, how long, beside what.
         options: `show` is told what goes on.
-        env: what the recorder's environment has besides.
 
     Raises:
         CannotRunError: the machine does not let it be measured.
@@ -123,13 +120,13 @@ def measure(load: Load, options: Options, env: Mapping[str, str] | None = None) 
         "max_connections": min(homes + 16, 65535),
         "sites": {address_of(home): site_of(home) for home in range(homes + load.garbage)},
     }
-    probes = range(0, homes, max(1, homes // _PROBES))[:_PROBES]
+    probes = range(0, homes, max(1, homes // max(1, load.probes)))[: load.probes]
     settings = {"listener": listener, "queries": {"manage": load.queries}}
     with (
         other_cores() as core,
         tempfile.TemporaryDirectory(prefix="ess-bench-") as directory,
         _prepared(load) as influxd,
-        Recording(Path(directory), influxd.url, settings, core, env) as recorder,
+        Recording(Path(directory), influxd.url, settings, core) as recorder,
     ):
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
@@ -150,7 +147,6 @@ def measure(load: Load, options: Options, env: Mapping[str, str] | None = None) 
                 time.sleep(1)
             after, after_influxd = usage_of(recorder.pid), usage_of(influxd.pid)
             sent: Sent = _received(ours, seconds + 60)
-            waiting = recorder.waiting_points()
             _wait_for_points(influxd, 2 * sum(sent.seconds))
             time.sleep(1)
             prober.stopping.set()
@@ -159,12 +155,11 @@ def measure(load: Load, options: Options, env: Mapping[str, str] | None = None) 
             for process in filter(_runs, (feeder, flooder)):
                 process.terminate()
                 process.join()
-        stored, lost, surplus = _audit(influxd, homes, sent)
+        lost, surplus = _audit(influxd, homes, sent)
         return Step(
             homes=homes,
             seconds=seconds,
             sent=2 * sum(sent.seconds),
-            stored=stored,
             lost=lost,
             surplus=surplus,
             cpu_percent=after.cpu_percent_since(before),
@@ -172,7 +167,6 @@ def measure(load: Load, options: Options, env: Mapping[str, str] | None = None) 
             rss_mb=after.rss_mb,
             written_bytes=after.written_bytes - before.written_bytes,
             measured_seconds=after.at - before.at,
-            waiting_points=waiting,
             feeder_late_seconds=sent.late_seconds,
             latencies_seconds=_latencies(sent, prober),
         )
@@ -210,21 +204,19 @@ def _latencies(sent: Sent, prober: _Prober) -> tuple[float, ...]:
     return tuple(sorted(found))
 
 
-def _audit(influxd: Influxd, homes: int, sent: Sent) -> tuple[int, int, int]:
-    """Compare the times of all points with those of all samples; stored, lost, surplus."""
+def _audit(influxd: Influxd, homes: int, sent: Sent) -> tuple[int, int]:
+    """Compare the times of all points with those of all samples; lost, surplus."""
     stored: dict[tuple[str, str], set[int]] = {}
-    points = 0
     for measurement in ("pcs", "powermeter"):
         for row in influxd.query(f'SELECT "active_power" FROM "{measurement}" GROUP BY "site"', DATABASE):
             stored.setdefault((measurement, row["site"]), set()).add(row["time"])
-            points += 1
     lost = surplus = 0
     for home in range(homes):
         for measurement, times in zip(("pcs", "powermeter"), expected_times(home, sent), strict=True):
             there = stored.pop((measurement, site_of(home)), set())
             lost += len(set(times) - there)
             surplus += len(there - set(times))
-    return points, lost, surplus + sum(map(len, stored.values()))
+    return lost, surplus + sum(map(len, stored.values()))
 
 
 def _wait_for_points(influxd: Influxd, samples: int) -> None:

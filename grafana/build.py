@@ -10,8 +10,7 @@ usage: python grafana/build.py [--check]
 
 import json
 import sys
-from collections.abc import Callable, Iterator
-from itertools import count
+from collections.abc import Callable
 from pathlib import Path
 
 from grafana_foundation_sdk.builders.dashboard import Dashboard
@@ -33,12 +32,10 @@ DASHBOARDS: dict[str, Callable[[], Dashboard]] = {
 
 
 def text_of(dashboard: Dashboard) -> str:
-    """A dashboard as the JSON that Grafana loads; panels without a number of their own are numbered."""
+    """A dashboard as the JSON that Grafana loads, its panels numbered in their order."""
     built = dashboard.build()
-    taken = {panel.id_val for panel in built.panels or []}
-    free: Iterator[int] = (number for number in count(1) if number not in taken)
-    for panel in built.panels or []:
-        panel.id_val = panel.id_val or next(free)
+    for number, panel in enumerate(built.panels or [], start=1):
+        panel.id_val = number
     return json.dumps(built, cls=JSONEncoder, indent=2, sort_keys=True) + "\n"
 
 

@@ -7,10 +7,9 @@ Grafana chose for the plot. InfluxDB finds the condition of the other queries fa
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 from grafana_foundation_sdk.cog.builder import Builder
-from grafana_foundation_sdk.cog.runtime import DataqueryConfig, Runtime
 from grafana_foundation_sdk.cog.variants import Dataquery
 from grafana_foundation_sdk.models.dashboard import DataSourceRef
 
@@ -78,11 +77,13 @@ FLOW_HOURS = (
     Tier('"rollups"."flow_1h"', _HOUR_MS, None),
 )
 
+ENERGY_HOURS, ENERGY_DAYS = '"rollups"."energy_1h"', '"rollups"."energy_1d"'
+
 # Sums of energies: an edge of the range is met to a quarter of an hour, an hour or a day.
 ENERGY_TIERS = (
     Tier('"rollups"."energy_15m"', 0, 30 * _MINUTE_MS),
-    Tier('"rollups"."energy_1h"', 30 * _MINUTE_MS, 12 * _HOUR_MS),
-    Tier('"rollups"."energy_1d"', 12 * _HOUR_MS, None),
+    Tier(ENERGY_HOURS, 30 * _MINUTE_MS, 12 * _HOUR_MS),
+    Tier(ENERGY_DAYS, 12 * _HOUR_MS, None),
 )
 
 # The recorder's own figures: each ten seconds, then hours.
@@ -116,16 +117,6 @@ class InfluxQL(Dataquery):
             "refId": self.ref_id,
             "resultFormat": self.result_format,
         }
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> "InfluxQL":
-        """The query of a target."""
-        return cls(data["query"], data["refId"], data["resultFormat"], data["alias"])
-
-
-def register() -> None:
-    """Make `InfluxQL` known to the builder library, which has no query class for InfluxQL."""
-    Runtime().register_dataquery_variant(DataqueryConfig("influxdb", InfluxQL.from_json))
 
 
 class Ready(Builder[T]):
@@ -191,3 +182,12 @@ def targets(
     return [
         Target(query, chr(ord(first) + number), result_format, alias) for number, query in enumerate(queries)
     ]
+
+
+def local_rows(columns: Mapping[str, str], source: str) -> list[Target]:
+    """One row for each local day or hour that `source` has, with the moment at which it begins, as a table.
+
+    Buckets of a day would begin at midnight UTC; those of 15 minutes keep the local midnight of each point.
+    """
+    each = "GROUP BY time(15m) fill(none)"
+    return [Target(select(columns, "sum", source, OF_SITE, each), result_format="table")]

@@ -57,6 +57,7 @@ _NO_POWER = (-1, 1, "0 W")
 
 SIGNS = "Grid: buying is positive, selling negative. Battery: discharging is positive, charging negative."
 GAP = "A gap is missing data."
+FIXED_ENDS = "or the chosen range if it has fixed ends"
 NEAR_LIMITS = "A limit comes into view when the curve gets near."
 FROM_COUNTERS = "Taken from the counters of meter and battery where there is one, else from power."
 

@@ -8,6 +8,7 @@ from grafana_foundation_sdk.models.dashboard import DynamicConfigValue
 
 from grafana import panels as shared
 from grafana.influxql import (
+    ENERGY_DAYS,
     ENERGY_TIERS,
     OF_DEVICE,
     OF_SITE,
@@ -15,12 +16,12 @@ from grafana.influxql import (
     Tier,
     gauge_tiers,
     in_range,
+    local_rows,
     over_time,
     select,
     select_from,
     targets,
 )
-from grafana.pages.energy_history import day_rows
 from grafana.panels import BATTERY, INVERTER, PV, Panel, place
 
 _STRINGS = {"String 1": PV, "String 2": "orange"}
@@ -110,13 +111,12 @@ def _battery() -> list[Panel]:
             shared.Limits(shared.WARNING, (0, shared.CLEAR), (40, shared.WARNING), (50, shared.BAD)),
         ),
         place(
-            shared.coloured(shared.bars(day_rows(days)).time_from("30d"), colours),
+            shared.coloured(shared.bars(local_rows(days, ENERGY_DAYS)).time_from("30d"), colours),
             (12, 9),
             "Charged and discharged",
             shared.KWH,
             "Energy of each local day by the battery's counters; charging is below zero. Shows the last 30"
-            " days, or the"
-            " chosen range if it has fixed ends.",
+            f" days, {shared.FIXED_ENDS}.",
         ),
     ]
 

@@ -55,16 +55,6 @@ ENERGIES = (
 ENERGY_FIELDS = {name: f'{{of}}("{field}")' for name, field, _ in ENERGIES}
 ENERGY_COLOURS = {name: colour for name, _, colour in ENERGIES}
 
-SELF_SUFFICIENCY = (
-    "The part of the home's energy that did not come from the grid: 1 - (bought - charged from the grid) /"
-    " home,"
-    " within 0 and 100 %. Empty where nothing was used."
-)
-SELF_CONSUMPTION = (
-    "The part of the PV energy that was used or stored at home: 1 - sold / PV, within 0 and 100 %."
-    " Empty where the sun gave nothing."
-)
-
 
 def dashboard() -> Dashboard:
     """The dashboard with all of its panels."""
@@ -79,18 +69,36 @@ def dashboard() -> Dashboard:
     return shared.dashboard(heading, [*_now(), *_over_time(), *_energies(), _averages()])
 
 
-def shares() -> tuple[list[Target], list[Target]]:
-    """The queries of self-sufficiency and of self-consumption, in %."""
+def shares(size: tuple[int, int]) -> list[Panel]:
+    """Self-sufficiency and self-consumption of the chosen range; `size` as `place` takes it."""
     from_grid = {
         "bought": '{of}("grid_import")',
         "stored": '{of}("grid_to_battery")',
         "home": '{of}("home")',
     }
     sold = {"sold": '{of}("grid_export")', "pv": '{of}("pv")'}
-    return (
-        _ratio('100 * (1 - ("bought" - "stored") / "home")', "home", from_grid),
-        _ratio('100 * (1 - "sold" / "pv")', "pv", sold),
-    )
+    sufficiency = _ratio('100 * (1 - ("bought" - "stored") / "home")', "home", from_grid)
+    consumption = _ratio('100 * (1 - "sold" / "pv")', "pv", sold)
+    return [
+        place(
+            shared.share(sufficiency, HOME),
+            size,
+            "Self-sufficiency",
+            "percent",
+            "The part of the home's energy that did not come from the grid: 1 - (bought - charged from the"
+            " grid) / home, within 0 and 100 %. Empty where nothing was used.",
+            shared.Limits(HOME),
+        ),
+        place(
+            shared.share(consumption, PV),
+            size,
+            "Self-consumption",
+            "percent",
+            "The part of the PV energy that was used or stored at home: 1 - sold / PV, within 0 and 100 %."
+            " Empty where the sun gave nothing.",
+            shared.Limits(PV),
+        ),
+    ]
 
 
 def _ratio(expression: str, whole: str, parts: dict[str, str]) -> list[Target]:
@@ -164,15 +172,14 @@ def _over_time() -> list[Panel]:
             "What flows where: a line is as wide as its power (full at 5 kW), its arrow shows the way, and"
             " it is thin"
             " without an arrow where nothing flows. Newest sample of the last minute.",
-        ).id(100),
-        # The alert "No fresh sample" leads here by this number.
+        ),
         place(
             power,
             (14, 12),
             "Power",
             "watt",
             f"Means of samples, minutes, quarter hours or hours, by the range. {shared.SIGNS} {shared.GAP}",
-        ).id(6),
+        ),
         place(
             soc,
             (24, 7),
@@ -187,7 +194,6 @@ def _over_time() -> list[Panel]:
 def _energies() -> list[Panel]:
     chosen = targets(in_range(ENERGY_FIELDS, "sum", ENERGY_TIERS, OF_SITE))
     today = [Target(select(ENERGY_FIELDS, "sum", '"rollups"."energy_15m"', OF_SITE))]
-    self_sufficiency, self_consumption = shares()
     return [
         place(
             shared.coloured(shared.energy_list(today).time_from("now/d"), ENERGY_COLOURS),
@@ -205,22 +211,7 @@ def _energies() -> list[Panel]:
             " year on."
             f" {shared.FROM_COUNTERS}",
         ),
-        place(
-            shared.share(self_sufficiency, HOME),
-            (12, 8),
-            "Self-sufficiency",
-            "percent",
-            SELF_SUFFICIENCY,
-            shared.Limits(HOME),
-        ),
-        place(
-            shared.share(self_consumption, PV),
-            (12, 8),
-            "Self-consumption",
-            "percent",
-            SELF_CONSUMPTION,
-            shared.Limits(PV),
-        ),
+        *shares((12, 8)),
     ]
 
 
@@ -238,5 +229,5 @@ def _averages() -> Panel:
         "Averages of ten samples",
         "watt",
         "Means of the last ten samples of inverter (AC power) and meter, made by continuous queries."
-        f" {shared.SIGNS} {shared.GAP} Shows the last hour, or the chosen range if it has fixed ends.",
+        f" {shared.SIGNS} {shared.GAP} Shows the last hour, {shared.FIXED_ENDS}.",
     )

@@ -6,19 +6,27 @@ Days, months and years are sums of `energy_1d`, whose points carry the local mid
 Grafana's own transformations make months and years of them.
 """
 
-from grafana_foundation_sdk.builders import heatmap
+from grafana_foundation_sdk.builders import barchart, heatmap
 from grafana_foundation_sdk.builders.dashboard import Dashboard
 from grafana_foundation_sdk.models import heatmap as heatmap_options
 
 from grafana import panels as shared
-from grafana.influxql import ENERGY_TIERS, OF_SITE, Target, Tier, in_range, over_time, select, targets
+from grafana.influxql import (
+    ENERGY_DAYS,
+    ENERGY_HOURS,
+    ENERGY_TIERS,
+    OF_SITE,
+    Target,
+    Tier,
+    in_range,
+    local_rows,
+    over_time,
+    select,
+    targets,
+)
 from grafana.pages import savings
-from grafana.pages.energy_flows import SELF_CONSUMPTION, SELF_SUFFICIENCY, shares
-from grafana.panels import GRID, HOME, PV, Panel, place, transformation
-
-_DAYS = '"rollups"."energy_1d"'
-# Buckets of a day would begin at midnight UTC; those of 15 minutes keep the local midnight of each point.
-_EACH_MIDNIGHT = "GROUP BY time(15m) fill(none)"
+from grafana.pages.energy_flows import ENERGY_COLOURS, shares
+from grafana.panels import FIXED_ENDS, HOME, Panel, place, transformation
 
 _BARS = {
     "PV": '{of}("pv")',
@@ -26,14 +34,12 @@ _BARS = {
     "Bought": '{of}("grid_import")',
     "Sold": '-1 * {of}("grid_export")',
 }
-_COLOURS = {"PV": PV, "Home": HOME, "Bought": GRID, "Sold": shared.GRID_EXPORT}
 _COUNTED = {
     "Bought": "grid_import",
     "Sold": "grid_export",
     "Charged": "battery_charge",
     "Discharged": "battery_discharge",
 }
-_FIXED_ENDS = "or the chosen range if it has fixed ends"
 _SOLD = "Sold energy is below zero."
 
 
@@ -48,26 +54,26 @@ def dashboard() -> Dashboard:
         (shared.SITE,),
         (("currency", "Currency", "EUR"),),
     )
-    return shared.dashboard(heading, [*_bars(), *_ratios(), *savings.panels(), *_when(), *_certainty()])
+    return shared.dashboard(heading, [*_bars(), *shares((12, 7)), *savings.panels(), *_when(), *_certainty()])
 
 
-def day_rows(columns: dict[str, str]) -> list[Target]:
-    """One row a local day, as a table."""
-    return [Target(select(columns, "sum", _DAYS, OF_SITE, _EACH_MIDNIGHT), result_format="table")]
+def _of_days(columns: dict[str, str]) -> barchart.Panel:
+    """Bars of local days, each energy in its colour."""
+    colours = {name: ENERGY_COLOURS[name] for name in columns}
+    return shared.coloured(shared.bars(local_rows(columns, ENERGY_DAYS)), colours)
 
 
 def _bars() -> list[Panel]:
-    days = shared.coloured(shared.bars(day_rows(_BARS)), _COLOURS).time_from("now/M")
-    months, before, years = (shared.coloured(shared.bars(day_rows(_BARS)), _COLOURS) for _ in range(3))
+    days, months, before, years = (_of_days(_BARS) for _ in range(4))
     by_month = shared.grouped_by_time("YYYY-MM", list(_BARS))
     by_year = shared.grouped_by_time("YYYY", list(_BARS))
     return [
         place(
-            days,
+            days.time_from("now/M"),
             (24, 9),
             "Days",
             shared.KWH,
-            f"Energy of each local day, today so far too. {_SOLD} Shows this month, {_FIXED_ENDS}."
+            f"Energy of each local day, today so far too. {_SOLD} Shows this month, {FIXED_ENDS}."
             f" {shared.FROM_COUNTERS}",
         ),
         place(
@@ -75,7 +81,7 @@ def _bars() -> list[Panel]:
             (12, 9),
             "Months",
             shared.KWH,
-            f"Energy of each month. {_SOLD} Shows this year, {_FIXED_ENDS}.",
+            f"Energy of each month. {_SOLD} Shows this year, {FIXED_ENDS}.",
         ),
         place(
             before.time_from("now/y").time_shift("1y").transformations(by_month),
@@ -89,45 +95,23 @@ def _bars() -> list[Panel]:
             (24, 8),
             "Years",
             shared.KWH,
-            f"Energy of each year. {_SOLD} Shows ten years, {_FIXED_ENDS}.",
-        ),
-    ]
-
-
-def _ratios() -> list[Panel]:
-    self_sufficiency, self_consumption = shares()
-    return [
-        place(
-            shared.share(self_sufficiency, HOME),
-            (12, 7),
-            "Self-sufficiency",
-            "percent",
-            SELF_SUFFICIENCY,
-            shared.Limits(HOME),
-        ),
-        place(
-            shared.share(self_consumption, PV),
-            (12, 7),
-            "Self-consumption",
-            "percent",
-            SELF_CONSUMPTION,
-            shared.Limits(PV),
+            f"Energy of each year. {_SOLD} Shows ten years, {FIXED_ENDS}.",
         ),
     ]
 
 
 def _when() -> list[Panel]:
-    month = f"Shows this month, {_FIXED_ENDS}."
+    month = f"Shows this month, {FIXED_ENDS}."
     return [
         place(
-            _hours_by_day("home", heatmap_options.HeatmapColorMode.SCHEME, "Blues"),
+            _hours_by_day("home", "Blues"),
             (12, 11),
             "When the home uses energy",
             shared.KWH,
             f"Energy of the home in each hour of each day, local time; empty where no data is. {month}",
         ),
         place(
-            _hours_by_day("grid_import", heatmap_options.HeatmapColorMode.SCHEME, "Purples"),
+            _hours_by_day("grid_import", "Purples"),
             (12, 11),
             "When energy is bought",
             shared.KWH,
@@ -136,15 +120,15 @@ def _when() -> list[Panel]:
     ]
 
 
-def _hours_by_day(field: str, mode: heatmap_options.HeatmapColorMode, scheme: str) -> heatmap.Panel:
+def _hours_by_day(field: str, scheme: str) -> heatmap.Panel:
     """Rows of hours are made a matrix: a column an hour, 00 to 23, a row a day."""
     hours = [f"{hour:02}" for hour in range(24)]
-    query = select({"Energy": f'{{of}}("{field}")'}, "sum", '"rollups"."energy_1h"', OF_SITE, _EACH_MIDNIGHT)
+    colours = heatmap.HeatmapColorOptions().mode(heatmap_options.HeatmapColorMode.SCHEME).scheme(scheme)
     panel = (
         heatmap.Panel()
         .time_from("now/M")
         .calculate(False)
-        .color(heatmap.HeatmapColorOptions().mode(mode).scheme(scheme).steps(32))
+        .color(colours.steps(32))
         .cell_gap(1)
         .show_legend()
         .transformations(
@@ -179,7 +163,7 @@ def _hours_by_day(field: str, mode: heatmap_options.HeatmapColorMode, scheme: st
             ]
         )
     )
-    return shared.asking(panel, [Target(query, result_format="table")])
+    return shared.asking(panel, local_rows({"Energy": f'{{of}}("{field}")'}, ENERGY_HOURS))
 
 
 def _certainty() -> list[Panel]:
@@ -235,20 +219,11 @@ def _certainty() -> list[Panel]:
             ),
         ),
         place(
-            shared.coloured(shared.bars(day_rows(kwh)).time_from("now/M"), _deviation_colours()),
+            _of_days(kwh).time_from("now/M"),
             (24, 8),
             "Deviation from the counters, by day",
             shared.KWH,
             "Energy integrated from power less that of the counters, on each local day. Shows this month,"
-            f" {_FIXED_ENDS}.",
+            f" {FIXED_ENDS}.",
         ),
     ]
-
-
-def _deviation_colours() -> dict[str, str]:
-    return {
-        "Bought": GRID,
-        "Sold": shared.GRID_EXPORT,
-        "Charged": shared.BATTERY_CHARGE,
-        "Discharged": shared.BATTERY,
-    }

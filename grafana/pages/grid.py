@@ -9,16 +9,17 @@ from grafana_foundation_sdk.models import common as options
 
 from grafana import panels as shared
 from grafana.influxql import (
+    ENERGY_DAYS,
     OF_METER,
     Target,
     extreme_tiers,
     gauge_tiers,
     in_range,
+    local_rows,
     over_time,
     select,
     targets,
 )
-from grafana.pages.energy_history import day_rows
 from grafana.panels import GRID, Panel, place
 
 # EN 50160: 230 V -10 % +10 %, 50 Hz -1 % +1 %, unbalance up to 2 %.
@@ -144,13 +145,12 @@ def _power() -> list[Panel]:
             f"Buying is positive, selling negative. {shared.GAP}",
         ),
         place(
-            shared.coloured(shared.bars(day_rows(days)).time_from("30d"), colours),
+            shared.coloured(shared.bars(local_rows(days, ENERGY_DAYS)).time_from("30d"), colours),
             (12, 9),
             "Bought and sold",
             shared.KWH,
             "Energy of each local day by the meter's counters; sold energy is below zero. Shows the last"
-            " 30 days, or"
-            " the chosen range if it has fixed ends.",
+            f" 30 days, {shared.FIXED_ENDS}.",
         ),
         place(
             shared.number(

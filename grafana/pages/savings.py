@@ -7,12 +7,10 @@ holds numbers only.
 """
 
 from grafana import panels as shared
-from grafana.influxql import OF_SITE, Target, select
-from grafana.panels import Panel, place
+from grafana.influxql import OF_SITE, Target, local_rows, select
+from grafana.panels import FIXED_ENDS, Panel, place
 
 _DAYS = '"rollups"."savings_1d"'
-# Buckets of a day would begin at midnight UTC; those of 15 minutes keep the local midnight of each point.
-_EACH_MIDNIGHT = "GROUP BY time(15m) fill(none)"
 _AMOUNTS = {
     "Saved": '{of}("saved")',
     "Earned by selling": '{of}("feed_in_income")',
@@ -23,14 +21,15 @@ _MEANING = (
     "Saved: what the home's energy would have cost if all of it had been bought, less what was paid, plus"
     " what was earned. By the tariff file of the recorder; docs/tariffs.md has the definitions."
 )
-_FIXED_ENDS = "or the chosen range if it has fixed ends"
 
 
 def panels() -> list[Panel]:
     """Amounts of the chosen range, and of days, months and years."""
     whole = {**_AMOUNTS, "Without the system": '-1 * {of}("cost_without_system")'}
     chosen = shared.number([Target(select(whole, "sum", _DAYS, OF_SITE))], shared.one_colour("green"))
-    days, months, years = (shared.coloured(shared.bars(_rows()), _COLOURS).decimals(2) for _ in range(3))
+    days, months, years = (
+        shared.coloured(shared.bars(local_rows(_AMOUNTS, _DAYS)), _COLOURS).decimals(2) for _ in range(3)
+    )
     by_month = shared.grouped_by_time("YYYY-MM", list(_AMOUNTS))
     by_year = shared.grouped_by_time("YYYY", list(_AMOUNTS))
     return [
@@ -46,7 +45,7 @@ def panels() -> list[Panel]:
             (24, 9),
             "Savings of days ($currency)",
             "none",
-            f"Each local day, today so far too; what is paid is below zero. Shows this month, {_FIXED_ENDS}."
+            f"Each local day, today so far too; what is paid is below zero. Shows this month, {FIXED_ENDS}."
             f" {_MEANING}",
         ),
         place(
@@ -54,17 +53,13 @@ def panels() -> list[Panel]:
             (12, 9),
             "Savings of months ($currency)",
             "none",
-            f"Each month; what is paid is below zero. Shows this year, {_FIXED_ENDS}. {_MEANING}",
+            f"Each month; what is paid is below zero. Shows this year, {FIXED_ENDS}. {_MEANING}",
         ),
         place(
             years.time_from("10y").transformations(by_year),
             (12, 9),
             "Savings of years ($currency)",
             "none",
-            f"Each year; what is paid is below zero. Shows ten years, {_FIXED_ENDS}. {_MEANING}",
+            f"Each year; what is paid is below zero. Shows ten years, {FIXED_ENDS}. {_MEANING}",
         ),
     ]
-
-
-def _rows() -> list[Target]:
-    return [Target(select(_AMOUNTS, "sum", _DAYS, OF_SITE, _EACH_MIDNIGHT), result_format="table")]

@@ -50,6 +50,8 @@ _SITE: Final = "demo"
 _DAY_SECONDS: Final = 86400
 _DAY_MINUTES: Final = 1440
 _PAST_DAYS: Final = 7
+# What a demo shares with the service: the rest is its own.
+_PASSED_ON: Final = ("ESS_TIMEZONE", "ESS_INFLUXDB_USERNAME", "ESS_INFLUXDB_PASSWORD", "ESS_INFLUXDB_TOKEN")
 # Time lapse begins with the sun: half past six of a summer's day.
 _MORNING_SECONDS: Final = int(4.5 * 3600)
 
@@ -288,11 +290,7 @@ def _free_port(wanted: int) -> int:
 def _configuration(directory: Path, influxdb_url: str | None, http_port: int) -> Configuration:
     """Give the shipped configuration on ports of this machine only."""
     environment = {
-        **{
-            name: os.environ[name]
-            for name in ("ESS_INFLUXDB_USERNAME", "ESS_INFLUXDB_PASSWORD")
-            if name in os.environ
-        },
+        **{name: os.environ[name] for name in _PASSED_ON if name in os.environ},
         "ESS_SITE": _SITE,
         "ESS_BIND": "127.0.0.1",
         "ESS_PCS_PORT": "0",

@@ -108,7 +108,7 @@ class StatusView:
         table = Table.grid(padding=(0, 1))
         table.add_column(width=1)
         table.add_column(width=20)
-        table.add_column(width=49)
+        table.add_column(width=50)
         for row in (*_devices(health["devices"]), *_sources(health["sources"]), *_keepers(health)):
             good, name, text = row
             mark = Text("●", "green") if good else Text("■", "red")
@@ -150,7 +150,7 @@ def _keepers(health: Mapping[str, Any]) -> list[Row]:
     if influxdb["configured"]:
         stored = f"{influxdb['state']}, {influxdb['written']:,.0f} points written"
     else:
-        stored = "not configured: points stay in the queue"
+        stored = "not configured: the recorder keeps the data itself"
     problem = influxdb["problem"] or "; ".join(influxdb["set_up_problems"])
     return [
         (not queue["problem"], "queue", queue["problem"] or waiting),

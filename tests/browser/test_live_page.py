@@ -66,6 +66,25 @@ return { name: part.id || part.value || part.textContent.trim(), outline: getCom
          radio: part.type === "radio", end: part === document.body };
 """
 
+# Months are not answered until `failLate` is called, and then they fail.
+HOLD_MONTHS = """
+const ask = window.fetch;
+window.fetch = (url, options) => {
+  if (!url.includes("step=1d")) return ask(url, options);
+  return new Promise((_, fail) => (window.failLate = () => fail(new TypeError())));
+};
+"""
+
+# What the page asked for before it asks again by its own clock.
+FIRST_QUESTIONS = """
+return performance.getEntriesByType("resource")
+  .filter((entry) => entry.startTime < 9000)
+  .map((entry) => new URL(entry.name))
+  .filter((url) => /latest|health|history/.test(url.pathname))
+  .map((url) => `${url.pathname} ${url.searchParams.get("step") ?? ""}`.trim())
+  .toSorted();
+"""
+
 NOTE_ANNOUNCEMENTS = """
 window.told = [];
 const voice = document.getElementById("announcement");
@@ -164,6 +183,30 @@ def test_page_asks_only_its_recorder_and_complains_of_nothing(page: Chromium, se
     assert len(urls) > 12
     assert [url for url in urls if not url.startswith(own)] == []
     assert page.complaints() == []
+
+
+def test_page_asks_each_question_once_when_it_opens(page: Chromium, service: Service) -> None:
+    """Until its clock asks again, a page whose stream has opened has asked for each figure once."""
+    with Controller(service.pcs_port, MIXED) as controller:
+        page.wait(lambda: page.state() == "live" and page.text("#energies") != "")
+        page.wait(lambda: page.run("return document.querySelectorAll('.u-wrap').length") == 2)
+        began = len(controller.sent)
+        page.wait(lambda: len(controller.sent) >= began + 2)
+        asked = page.run(FIRST_QUESTIONS)
+    assert asked == ["/api/v1/health", "/api/v1/history 1h", "/api/v1/history 1m", "/api/v1/latest"]
+
+
+def test_late_failure_says_nothing_of_a_later_choice(page: Chromium, service: Service) -> None:
+    """A range that cannot be loaded is not complained of below the charts of the range chosen after it."""
+    with Controller(service.pcs_port, MIXED):
+        page.wait(lambda: page.run("return document.querySelectorAll('.u-wrap').length") == 2)
+        page.run(HOLD_MONTHS)
+        page.run("document.querySelector('#ranges [value=\"12m\"]').click()")
+        page.run("document.getElementById('history-note').textContent = 'not answered yet'")
+        page.run("document.querySelector('#ranges [value=\"6h\"]').click()")
+        page.wait(lambda: page.text("#history-note") == "")
+        page.run("failLate()")
+        assert page.text("#history-note") == ""
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])

@@ -1,6 +1,7 @@
 """The demo as a user meets it: an address at once, a page behind it, flows in the terminal."""
 
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -9,6 +10,8 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
 from typing import Any
 
 from tests.support.influxd import free_port, wait_until
@@ -16,16 +19,47 @@ from tests.support.service import ROOT, ess_recorder
 
 
 @contextmanager
-def demo(*options: str) -> Iterator[str]:
-    """Run the demo, and give the address that it prints."""
+def demo(*options: str, **env: str) -> Iterator[str]:
+    """Run the demo, give the address that it prints, and end it whatever became of the test."""
     command = [sys.executable, "-m", "recorder", "demo", *options]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command, cwd=ROOT, env={**os.environ, **env}, stdout=subprocess.PIPE, text=True
+    )
     assert process.stdout is not None
-    with process.stdout:
+    try:
         yield process.stdout.readline().removeprefix("The live page: ").strip()
+    finally:
         process.send_signal(signal.SIGINT)
-        process.stdout.read()
-    assert process.wait(timeout=30) == 0
+        process.communicate(timeout=30)
+    assert process.returncode == 0
+
+
+@contextmanager
+def asked_who() -> Iterator[tuple[str, set[str | None]]]:
+    """Run a server that says it is InfluxDB and lets nobody in; its URL, and who asked."""
+    shown: set[str | None] = set()
+
+    class Answer(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            shown.add(self.headers["Authorization"])
+            self.send_response(204 if self.path == "/ping" else 401)
+            self.send_header("X-Influxdb-Version", "1.8.10")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        do_POST = do_GET  # noqa: N815  # the library's name
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answer) as server:
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}", shown
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 def ask(address: str, path: str) -> Any:
@@ -66,6 +100,18 @@ def test_demo_takes_another_port_where_its_own_is_in_use() -> None:
         with demo("--port", str(port)) as address:
             assert not address.endswith(f":{port}/")
             wait_until(lambda: bool(flows(address)), 40)
+
+
+def test_demo_takes_time_zone_and_token_from_the_environment() -> None:
+    """Its days are those of ESS_TIMEZONE, and an InfluxDB that is named is shown ESS_INFLUXDB_TOKEN."""
+    environment = {"ESS_TIMEZONE": "Asia/Tokyo", "ESS_INFLUXDB_TOKEN": "correct-horse"}
+    with (
+        asked_who() as (url, shown),
+        demo("--port", "0", "--influxdb-url", url, **environment) as address,
+    ):
+        wait_until(lambda: "Token correct-horse" in shown, 40)
+        assert ask(address, "api/v1/health")["timezone"] == "Asia/Tokyo"
+        wait_until(lambda: bool(flows(address)), 40)
 
 
 def test_demo_copes_with_faults() -> None:

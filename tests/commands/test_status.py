@@ -35,7 +35,7 @@ def test_status_shows_flows_energies_and_parts_once(service: Service) -> None:
     assert "2,600 W" in shown
     assert "self-sufficiency" in shown
     assert "port pcs" in shown
-    assert "not configured: points stay in the queue" in shown
+    assert "not configured: the recorder keeps the data itself" in shown
 
 
 def test_status_gives_the_answers_as_json(service: Service) -> None:

@@ -1,6 +1,7 @@
 """Faults at the doors: floods of connections, strangers, and requests that try something."""
 
 import http.client
+import json
 import resource
 import socket
 import threading
@@ -162,7 +163,7 @@ def strangers(ground: Ground) -> Result:
 
 @row(31, "HTTP: 1 MB header, path traversal, script in names", "refused, 404, no markup")
 def odd_requests(ground: Ground) -> Result:
-    """Requests that no person sends reach the health answer, the only page there is."""
+    """Requests that no person sends are refused, and a hostile name comes back as data only."""
     name = "<script>alert(1)</script>"
     with (
         Influxd(ground.directory / "influxd") as influxd,
@@ -180,13 +181,14 @@ def odd_requests(ground: Ground) -> Result:
         assert statuses["1 MB header"] == 431, statuses
         assert statuses["traversal"] == statuses["encoded traversal"] == 404, statuses
         assert statuses["POST"] == 405, statuses
-        client = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
-        client.request("GET", "/healthz")
-        answer = client.getresponse()
-        answer.read()
-        client.close()
-        assert answer.headers["Content-Type"].startswith("application/json")
-        assert answer.headers["X-Content-Type-Options"] == "nosniff"
+        for path in ("/healthz", "/api/v1/latest", "/api/v1/health"):
+            client = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+            client.request("GET", path)
+            answer = client.getresponse()
+            assert name in str(json.load(answer)), path
+            client.close()
+            assert answer.headers["Content-Type"].startswith("application/json")
+            assert answer.headers["X-Content-Type-Options"] == "nosniff"
         feeder.stop()
         settle(recorder, influxd, feeder)
         figure = ", ".join(f"{what} {status}" for what, status in statuses.items()) + "; names only in JSON"

@@ -1,10 +1,13 @@
-"""The dashboards as files, and their panels, for tests. Never builds one."""
+"""The dashboards as files, their panels, and what Grafana asks for them. Never builds one."""
 
 import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+
+from tests.grafana.as_grafana import TimeRange, interval_ms, resolved
+from tests.grafana.year import SITE
 
 ROOT = Path(__file__).parents[2]
 DASHBOARDS: dict[str, dict[str, Any]] = {
@@ -24,6 +27,10 @@ EACH_PANEL = pytest.mark.parametrize(
     "page", PAGES, ids=lambda page: f"{page.dashboard} {page.panel['title']}"
 )
 EACH_DASHBOARD = pytest.mark.parametrize("name", DASHBOARDS)
+CHOSEN = {"site": SITE, "device": "pcs", "meter": "meter", "capacity": "6.4"}
+"""What is chosen above the dashboards, for the simulated year."""
+RANGES = {"1 h": 1 / 24, "24 h": 1.0, "30 d": 30.0, "1 year": 365.0}
+"""How many days a range of the time picker is long."""
 
 
 def panel(dashboard: str, title: str) -> dict[str, Any]:
@@ -31,3 +38,9 @@ def panel(dashboard: str, title: str) -> dict[str, Any]:
     found: dict[str, Any]
     (found,) = (each for each in DASHBOARDS[dashboard]["panels"] if each["title"] == title)
     return found
+
+
+def statements(shown: dict[str, Any], time_range: TimeRange, chosen: dict[str, str] = CHOSEN) -> list[str]:
+    """The statements that Grafana sends for a panel."""
+    milliseconds = interval_ms(shown, time_range)
+    return [resolved(target["query"], time_range, chosen, milliseconds) for target in shown["targets"]]

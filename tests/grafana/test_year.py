@@ -8,13 +8,19 @@ from typing import Any
 import pytest
 
 from tests.grafana.as_grafana import TimeRange, interval_ms, range_of, resolved, transformed
-from tests.grafana.pages import DASHBOARDS, EACH_DASHBOARD, EACH_PANEL, Page, panel
+from tests.grafana.pages import (
+    CHOSEN,
+    DASHBOARDS,
+    EACH_DASHBOARD,
+    EACH_PANEL,
+    RANGES,
+    Page,
+    panel,
+    statements,
+)
 from tests.grafana.year import PAUSE_DAYS, SECOND_SITE, SITE, ZONE, Year
 from tests.support.influxd import Row
 
-CHOSEN = {"site": SITE, "device": "pcs", "meter": "meter", "capacity": "6.4"}
-RANGES = {"1 h": 1 / 24, "24 h": 1.0, "30 d": 30.0, "1 year": 365.0}
-"""Panels that an hour can tell nothing."""
 OF_DAYS = {"Savings in the chosen range ($currency)"}
 """Panels that tell of days that begin in the range: an hour has one at most."""
 
@@ -28,12 +34,6 @@ def local_days(first: date, count: int = 1) -> TimeRange:
     """Local days from midnight to the last millisecond, as the time picker has them."""
     start, end = (datetime.combine(at, datetime.min.time(), ZONE) for at in (first, first + timedelta(count)))
     return TimeRange(start, end - timedelta(milliseconds=1))
-
-
-def statements(shown: dict[str, Any], time_range: TimeRange, chosen: dict[str, str]) -> list[str]:
-    """The statements that Grafana sends for a panel."""
-    milliseconds = interval_ms(shown, time_range)
-    return [resolved(target["query"], time_range, chosen, milliseconds) for target in shown["targets"]]
 
 
 def answers(
@@ -110,7 +110,7 @@ def test_a_year_reads_only_what_it_needs(year: Year, page: Page) -> None:
     shown = page.panel
     time_range = range_of(shown, last(year, 365), ZONE)
     milliseconds = interval_ms(shown, time_range)
-    for target, statement in zip(shown["targets"], statements(shown, time_range, CHOSEN), strict=True):
+    for target, statement in zip(shown["targets"], statements(shown, time_range), strict=True):
         bounds = re.findall(r"\$__interval_ms (>=|<) (\d+)", target["query"])
         wanted = all((sign == "<") == (milliseconds < int(bound)) for sign, bound in bounds)
         lines = year.server.query(f"EXPLAIN ANALYZE {statement}", "ess")

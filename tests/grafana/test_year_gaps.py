@@ -6,8 +6,8 @@ from datetime import datetime, timedelta
 import pytest
 
 from tests.grafana.as_grafana import TimeRange, resolved
-from tests.grafana.pages import DASHBOARDS, panel
-from tests.grafana.test_year import CHOSEN, last, local_days, number, rows, table, values
+from tests.grafana.pages import CHOSEN, DASHBOARDS, panel
+from tests.grafana.test_year import last, local_days, number, rows, table, values
 from tests.grafana.year import PAUSE_DAYS, PAUSE_SECONDS, ZONE, Year
 from tests.support.influxd import Row
 

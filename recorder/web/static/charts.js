@@ -69,15 +69,16 @@ export class History {
     const { seconds, step } = RANGES[this.range];
     const number = ++this.#asked;
     const parameters = { site: this.site, from: Math.floor(now - seconds), step, fields: FIELDS.join(",") };
+    let answer = this.#answer;
     let note = "";
     try {
-      const answer = await ask("history", parameters);
-      // A slow answer must not replace that of a later choice.
-      if (number !== this.#asked) return;
-      this.#answer = columns(answer);
+      answer = columns(await ask("history", parameters));
     } catch (error) {
       note = `History could not be loaded. ${error.message}`;
     }
+    // What comes late, an answer or a failure, must not stand in place of a later choice.
+    if (number !== this.#asked) return;
+    this.#answer = answer;
     if (!note && !this.#answer.pv.some((value) => value !== null)) note = "Nothing was recorded in this time.";
     element("history-note").textContent = note;
     this.#draw();

@@ -109,7 +109,7 @@ export class FlowPicture {
 }
 
 /** One sentence for those who do not see the picture. */
-export function summary(fields, battery, grid, charge) {
+function summary(fields, battery, grid, charge) {
   const parts = [`PV ${power(fields.pv)}`, `home ${power(fields.home)}`];
   parts.push(
     Math.abs(battery) < LEAST_W

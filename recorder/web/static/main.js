@@ -22,7 +22,8 @@ class Page {
   #history = new History(this.#clock);
   #times = new Times("UTC");
   #site = new URLSearchParams(location.search).get("site") ?? "";
-  #connected = false;
+  // Null until the stream has opened or failed for the first time.
+  #connected = null;
   #staleAfter = 5;
   #flow = null;
   #charge = null;
@@ -48,6 +49,7 @@ class Page {
     element("site").textContent = this.#site;
     document.title = `${this.#site}: energy`;
     this.#offerSites(latest.sites);
+    this.#healthy = health.healthy;
     this.#showHealth(health);
     latest.points.forEach((point) => this.#take(point));
     new Stream(this.#site, {
@@ -64,7 +66,7 @@ class Page {
       this.#history.refresh();
     });
     this.#tick();
-    this.#askAll();
+    this.#askToday();
     this.#history.refresh();
   }
 
@@ -106,7 +108,8 @@ class Page {
   }
 
   #connect(connected) {
-    if (connected && !this.#connected) {
+    // What was missed while the stream was away is asked for; what the page opened with was just asked.
+    if (connected && this.#connected === false) {
       this.#askAll();
       this.#history.refresh();
     }

@@ -34,13 +34,7 @@ export class Stream {
     this.#site = site;
     this.#listeners = listeners;
     this.#open();
-    this.watch = setInterval(() => this.#check(), 1000);
-  }
-
-  close() {
-    clearInterval(this.watch);
-    clearTimeout(this.#reopening);
-    this.#source.close();
+    setInterval(() => this.#check(), 1000);
   }
 
   #open() {

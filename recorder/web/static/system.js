@@ -68,7 +68,7 @@ function influxdb(state) {
     return part({
       name: "InfluxDB",
       word: "not configured",
-      lines: ["Points stay in the queue until one is."],
+      lines: ["The recorder keeps the data itself, for one that is named later."],
       idle: true,
     });
   }
