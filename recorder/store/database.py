@@ -46,9 +46,6 @@ class Owed(NamedTuple):
     last_s: int
 
 
-_ALL: Final = Owed(0, (1 << _TIME_BITS) - 1)
-
-
 class Database:
     """The open file; a damaged one, or one of another program, is moved aside and a fresh one begun.
 
@@ -62,7 +59,7 @@ class Database:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self.damaged_rows = 0
+        self._has_told_damage = False
         self.owed: Owed | None = None
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._series: dict[SeriesKey, tuple[int, list[str]]] = {}
@@ -95,9 +92,9 @@ class Database:
             sqlite3.Error: the file cannot be written.
         """
         known = dict(self._series)
-        with self._connection:
-            self._connection.execute("BEGIN IMMEDIATE")
-            try:
+        try:
+            with self._connection:
+                self._connection.execute("BEGIN IMMEDIATE")
                 for (series, step, begin_s), cells in rows.items():
                     number, names = self._number_of(series, cells)
                     key = _key(number, step, begin_s)
@@ -107,9 +104,10 @@ class Database:
                     row = (key, _encode(key, stored, names))
                     self._connection.execute("INSERT OR REPLACE INTO bucket VALUES (?, ?)", row)
                 self._write_owed(owed)
-            except BaseException:
-                self._series = known
-                raise
+        except BaseException:
+            # The commit, too, may fail: it is where the disk is written.
+            self._series = known
+            raise
         self.owed = owed
 
     def owe(self, owed: Owed | None) -> None:
@@ -137,7 +135,7 @@ class Database:
         first, last = _key(number, step, start_s), _key(number, step, end_s - 1)
         query = "SELECT key, cells FROM bucket WHERE key BETWEEN ? AND ? ORDER BY key"
         for key, blob in self._connection.execute(query, (first, last)):
-            yield (key & ((1 << _TIME_BITS) - 1)) * 60, self._decode(key, blob, places)
+            yield _begin_of(key), self._decode(key, blob, places)
 
     def newest(self, series: SeriesKey, step: Step) -> Cells:
         """Give the cells of a series' last bucket; none where there is no bucket."""
@@ -152,7 +150,7 @@ class Database:
         """Give when the oldest bucket of these widths begins, Unix seconds; None where there is none."""
         query = "SELECT key FROM bucket WHERE key BETWEEN ? AND ? ORDER BY key LIMIT 1"
         begins = [
-            (key & ((1 << _TIME_BITS) - 1)) * 60
+            _begin_of(key)
             for number, _ in self._series.values()
             for step in steps
             for (key,) in self._connection.execute(query, _all_of(number, step))
@@ -206,7 +204,9 @@ class Database:
     def _decode(self, key: int, blob: object, places: Iterable[tuple[str, int]]) -> Cells:
         body = blob[: -_CRC.size] if isinstance(blob, bytes) else b""
         if not body or len(body) % _CELL.size or blob != body + _crc_of(key, body):
-            self.damaged_rows += 1
+            if not self._has_told_damage:
+                self._has_told_damage = True
+                _log.error("rows of the store are damaged and left out: check the disk", file=str(self._path))
             return {}
         cells = {name: _CELL.unpack_from(body, at) for name, at in places if at < len(body)}
         return {name: cell for name, cell in cells.items() if cell[0]}
@@ -230,12 +230,23 @@ class Database:
             ):
                 connection.execute(statement)
             self._series = _series_of(connection)
-            self.owed = _owed_of(connection)
+            self.owed = self._owed_in(connection)
         except BaseException:
             connection.close()
             raise
         self._path.chmod(0o600)
         return connection
+
+    def _owed_in(self, connection: sqlite3.Connection) -> Owed | None:
+        """Read what is owed; where the row is damaged, all that is stored: what InfluxDB has it keeps."""
+        for *row, checksum in connection.execute("SELECT * FROM owed"):
+            if checksum == _checksum_of(row):
+                return Owed(*row[1:])
+            query = "SELECT max(key) FROM bucket WHERE key BETWEEN ? AND ?"
+            ranges = [_all_of(number, step) for number, _ in self._series.values() for step in STEPS]
+            newest = [key for of_step in ranges for (key,) in connection.execute(query, of_step) if key]
+            return Owed(0, max(map(_begin_of, newest), default=0) + 60)
+        return None
 
     def _set_aside(self, reason: str) -> None:
         aside = [
@@ -266,13 +277,6 @@ def _series_of(connection: sqlite3.Connection) -> dict[SeriesKey, tuple[int, lis
     return series
 
 
-def _owed_of(connection: sqlite3.Connection) -> Owed | None:
-    """Read what is owed; where the row is damaged that is everything: what InfluxDB has it keeps."""
-    for *row, checksum in connection.execute("SELECT * FROM owed"):
-        return Owed(*row[1:]) if checksum == _checksum_of(row) else _ALL
-    return None
-
-
 def _refuse(reason: str) -> NoReturn:
     """Treat another program's file, or another version's, as a damaged one."""
     error = sqlite3.DatabaseError(reason)
@@ -286,6 +290,10 @@ def _checksum_of(row: Sequence[object]) -> int:
 
 def _key(number: int, step: Step, begin_s: int) -> int:
     return ((number * len(STEPS) + step.index) << _TIME_BITS) | (begin_s // 60)
+
+
+def _begin_of(key: int) -> int:
+    return (key & ((1 << _TIME_BITS) - 1)) * 60
 
 
 def _all_of(number: int, step: Step) -> tuple[int, int]:

@@ -94,6 +94,11 @@ class Store:
         return self._since
 
     @property
+    def dropped_minutes(self) -> int:
+        """How many minutes of all series the memory did not hold while the disk failed, since the start."""
+        return self._thinning.dropped
+
+    @property
     def owed(self) -> Owed | None:
         """The time that was recorded without an InfluxDB and is in none yet; None where there is none."""
         database = self._database
@@ -200,6 +205,7 @@ class Store:
             try:
                 database = self._database or self._open()
                 database.add(self._rows(pending), self._owed_with(pending, database.owed))
+                pending = {}  # what is stored is not given back, whatever fails from here on
                 self._forget(database)
                 self._bytes, self._since = database.used_bytes(), database.oldest_s()
             except (sqlite3.Error, OSError) as error:
@@ -219,16 +225,15 @@ class Store:
                 self._problem = f"store: unexpected {type(error).__name__}; please report it with the log"
 
     def _open(self) -> Database:
-        database = Database(self._path)
-        with self._lock:
-            for key in database.series:
-                names = self._thinning.counter_fields.get((key.measurement, key.device), ())
-                newest = database.newest(key, STEPS[0]) if names else {}
-                # The highest of the last minute is where a counter stood.
-                self._thinning.begin_counters(
-                    key, {name: newest[name][3] for name in names if name in newest}
-                )
-        self._database = database
+        # Known before it is read, so that damage which is met here is moved aside too.
+        self._database = database = Database(self._path)
+        for key in database.series:
+            names = self._thinning.counter_fields.get((key.measurement, key.device), ())
+            newest = database.newest(key, STEPS[0]) if names else {}
+            # The highest of the last minute is where a counter stood.
+            stood = {name: newest[name][3] for name in names if name in newest}
+            with self._lock:
+                self._thinning.begin_counters(key, stood)
         return database
 
     def _rows(self, pending: Pending) -> dict[tuple[SeriesKey, Step, int], Cells]:

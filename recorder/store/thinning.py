@@ -54,19 +54,14 @@ class Thinning:
         self.dropped = 0
 
     @property
-    def pending_minutes(self) -> int:
-        """How many minutes of all series wait to be taken."""
-        return len(self._pending)
-
-    @property
     def counter_fields(self) -> dict[tuple[str, str], tuple[str, ...]]:
         """The counters of each measurement and device."""
         return {key: tuple(field for _, field in energy) for key, energy in self._counters.items()}
 
     def begin_counters(self, series: SeriesKey, values: Mapping[str, float]) -> None:
-        """Learn how far counters had come when an earlier run ended."""
+        """Learn how far counters had come when an earlier run ended; one that has come since is further."""
         for name, value in values.items():
-            self._counted[series, name] = value
+            self._counted.setdefault((series, name), value)
 
     def observe(self, points: Sequence[Point], now_s: float) -> None:
         """Take points; `now_s` is the time in Unix seconds."""

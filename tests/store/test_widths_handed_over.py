@@ -14,6 +14,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from recorder.influx import handover
 from recorder.influx.handover import HandOver
 from recorder.influx.server import Connection, InfluxServer
 from recorder.influx.setup import SetUp
@@ -147,12 +148,12 @@ def recorded_alone(directory: Path, points: Sequence[Point], limits: StoreLimits
     return store
 
 
-def hand_over(store: Store, to: Database) -> None:
-    """Hand over all that is owed."""
-    now_ns = int(NOW.timestamp()) * NS
+def hand_over(store: Store, to: Database, now: datetime = NOW) -> str:
+    """Hand over what is owed, and give what was wrong."""
+    now_ns = int(now.timestamp()) * NS
     hand = HandOver(store, to.server, to.set_up, Thinned(PROFILES, "Europe/Berlin"), lambda: now_ns)
     hand.run()
-    assert not hand.problem
+    return hand.problem
 
 
 def test_each_width_is_what_the_queries_write(influxd: Influxd, tmp_path: Path) -> None:
@@ -162,7 +163,7 @@ def test_each_width_is_what_the_queries_write(influxd: Influxd, tmp_path: Path) 
     twin.write(points)
     twin.set_up.backfill(START, NOW, NOW, quiet)
     with closing(recorded_alone(tmp_path, points)) as store:
-        hand_over(store, handed)
+        assert not hand_over(store, handed)
         assert store.owed is None
     begins = {"1m": day(27), "15m": day(25), "1h": day(24)}
     for measurement in ROLLUPS:
@@ -207,7 +208,7 @@ def test_states_are_given_where_they_are_known(influxd: Influxd, tmp_path: Path)
     points = samples(datetime(2026, 10, 27, 0, 0, tzinfo=ZONE))
     handed = database(influxd, "handed")
     with closing(recorded_alone(tmp_path, points)) as store:
-        hand_over(store, handed)
+        assert not hand_over(store, handed)
     seen: dict[int, set[float]] = {}
     for point in points:
         if point.measurement == "pcs" and point.time_ns:
@@ -226,7 +227,7 @@ def test_what_influxdb_has_stays(influxd: Influxd, tmp_path: Path) -> None:
     own = line("pcs_1m", at_ns, {"active_power": 12345.0}, "pcs")
     influxd.write(own, "handed", "rollups")
     with closing(recorded_alone(tmp_path, samples(start))) as store:
-        hand_over(store, handed)
+        assert not hand_over(store, handed)
     row = handed.rows("pcs_1m")[at_ns, "home", "pcs"]
     assert row["active_power"] == 12345.0
     assert row["pv_power"] > 0
@@ -239,7 +240,7 @@ def test_handing_over_twice_changes_nothing(influxd: Influxd, tmp_path: Path) ->
     results = []
     for attempt in ("first", "second"):
         with closing(recorded_alone(tmp_path / attempt, points)) as store:
-            hand_over(store, handed)
+            assert not hand_over(store, handed)
         results.append([handed.rows(name) for name in (*ROLLUPS, "energy_1d")])
     assert all(results[0])
     assert results[0] == results[1]
@@ -254,14 +255,49 @@ def test_what_was_recorded_beside_influxdb_is_not_handed_over(influxd: Influxd, 
     )
     assert store.flush()
     assert store.owed is None
-    hand_over(store, handed)
+    assert not hand_over(store, handed)
     assert not handed.rows("pcs_1m")
     store.record_alone()
     store.observe(samples(datetime(2026, 10, 27, 8, 0, tzinfo=ZONE)))
     assert store.flush()
-    hand_over(store, handed)
+    assert not hand_over(store, handed)
     store.close()
     assert min(key[0] for key in handed.rows("pcs_1m")) == day(27) + 8 * 3600 * NS
+
+
+def test_clock_that_is_behind_forgets_nothing(influxd: Influxd, tmp_path: Path) -> None:
+    """What lies ahead of a clock, as after a boot in 1970, stays owed until the clock is right."""
+    handed = database(influxd, "handed")
+    points = samples(datetime(2026, 10, 25, 20, 0, tzinfo=ZONE))
+    with closing(recorded_alone(tmp_path, points, FOR_EVER)) as store:
+        owed = [store.owed]
+        for now in (datetime(1970, 1, 1, 0, 1, tzinfo=ZONE), datetime(2026, 10, 26, 9, 0, tzinfo=ZONE)):
+            assert "clock" in hand_over(store, handed, now)
+            owed.append(store.owed)
+        assert not handed.rows("pcs_1m", day(27))
+        assert not hand_over(store, handed)
+        owed.append(store.owed)
+    assert owed[0]
+    assert owed == [owed[0], owed[0], (day(27) // NS, owed[0].last_s), None]
+    stamps = {point.time_ns // MINUTE_NS for point in points if point.time_ns}
+    assert len(handed.rows("pcs_1m")) == len(stamps)
+
+
+def test_many_buckets_without_a_known_value_end_nothing(
+    influxd: Influxd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More buckets than are written at once of which nothing is known do not hide those behind them."""
+    monkeypatch.setattr(handover, "_MOST_LINES", 5)
+    handed = database(influxd, "handed")
+    begin_ns = int(datetime(2026, 10, 27, 8, 0, tzinfo=ZONE).timestamp()) * NS
+    tags = (("device", "pcs"), ("site", "home"))
+    points = [
+        Point("pcs", tags, {"status": float(n % 2)} if n < 40 else {"status": 1.0}, begin_ns + n * 30 * NS)
+        for n in range(60)
+    ]
+    with closing(recorded_alone(tmp_path, points)) as store:
+        assert not hand_over(store, handed)
+    assert [row["status"] for row in handed.rows("pcs_1m").values()] == [1.0] * 10
 
 
 def test_what_retention_does_not_keep_is_left_out(influxd: Influxd, tmp_path: Path) -> None:
@@ -269,7 +305,7 @@ def test_what_retention_does_not_keep_is_left_out(influxd: Influxd, tmp_path: Pa
     handed = database(influxd, "handed")
     influxd.query("ALTER RETENTION POLICY rollups ON handed DURATION 1d SHARD DURATION 1d")
     with closing(recorded_alone(tmp_path, samples(datetime(2026, 10, 26, 20, 0, tzinfo=ZONE)))) as store:
-        hand_over(store, handed)
+        assert not hand_over(store, handed)
         assert store.owed is None
     assert not handed.rows("pcs_1m")
 
@@ -283,7 +319,7 @@ def test_damaged_mark_hands_everything_over(influxd: Influxd, tmp_path: Path) ->
         file.execute("UPDATE owed SET first_s = last_s")
         file.commit()
     with closing(recorded_alone(tmp_path, [])) as store:
-        hand_over(store, handed)
+        assert not hand_over(store, handed)
         assert store.owed is None
     assert len(handed.rows("pcs_1m")) == len(
         {point.time_ns // MINUTE_NS for point in points if point.time_ns}
