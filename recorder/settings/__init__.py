@@ -1,6 +1,6 @@
 """What the owner sets: kinds of values, keys with their defaults, and the file they come from."""
 
-from recorder.settings.load import check_settings, load_settings, read_text
+from recorder.settings.load import check_settings, read_text
 from recorder.settings.model import (
     TEXT_KEYS,
     DeviceSettings,
@@ -16,6 +16,5 @@ __all__ = [
     "ListenerSettings",
     "Settings",
     "check_settings",
-    "load_settings",
     "read_text",
 ]

@@ -1,10 +1,10 @@
-"""One YAML file with values from the environment, checked as a whole.
+"""One YAML document with values from the environment, checked as a whole.
 
-Takes the path of the file and the environment, gives frozen `Settings`. Reads that file and the
-secret files it names, and nothing else; never shows a secret in a message.
+Takes the document, gives frozen `Settings`. Reads the secret files that it names, and nothing else but a
+text that is asked for; never shows a secret in a message.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
@@ -12,30 +12,24 @@ from typing import Any
 from pydantic import SecretStr
 
 from recorder.secrets import secret_in
-from recorder.settings.model import TEXT_KEYS, Settings
+from recorder.settings.model import Settings
 from recorder.yaml_document import (
     MAX_TEXT_BYTES,
     ConfigurationError,
     Document,
     KeyPath,
     Mistake,
-    parse_document,
 )
 
 
-def load_settings(path: Path, environment: Mapping[str, str]) -> Settings:
-    """Read and check one settings file and the secret files that it names.
+def check_settings(document: Document) -> Settings:
+    """Give the settings of a document, with the content of the secret files that it names.
 
     Paths in it are relative to the working directory.
 
     Raises:
         ConfigurationError: with all mistakes found, each with file, line, key and what is allowed.
     """
-    return check_settings(parse_document(read_text(path), str(path), environment, TEXT_KEYS))
-
-
-def check_settings(document: Document) -> Settings:
-    """Settings from a document; raises `ConfigurationError` as `load_settings` does."""
     settings = document.validate(Settings)
     mistakes = [*_listener_mistakes(document, settings), *_access_mistakes(document, settings)]
     if settings.writer.retry_min_seconds > settings.writer.retry_max_seconds:

@@ -14,6 +14,7 @@ from recorder.settings.values import (
     Directory,
     Duration,
     Flag,
+    Hosts,
     Label,
     NetworkText,
     OptionalFile,
@@ -30,7 +31,7 @@ from recorder.yaml_document import Allowed
 
 # Keys whose value is text even where it looks like a number, a truth value or nothing.
 TEXT_KEYS = frozenset(
-    {"site", "timezone", "data_dir", "name", "bind", "profile", "device", "url", "database"}
+    {"site", "timezone", "data_dir", "name", "bind", "hosts", "profile", "device", "url", "database"}
     | {"username", "password", "password_file", "token", "token_file", "raw", "avg10", "rollups"}
     | {"minutes", "quarter_hours", "hours", "days", "tariff_file"}
 )
@@ -70,12 +71,16 @@ class ListenerSettings(_Model):
 
 
 class HttpSettings(_Model):
-    """The live page, JSON and metrics; `token` holds the secret wherever it came from."""
+    """The live page, JSON and metrics; `token` holds the secret wherever it came from.
+
+    `hosts` are names of the public DNS under which a browser may ask, such as that of a reverse proxy.
+    """
 
     bind: Bind = "127.0.0.1"
     port: Port = 8080
     token: Secret = None
     token_file: SecretFile = None
+    hosts: Hosts = ()
 
 
 class DeviceSettings(_Model):
@@ -104,7 +109,7 @@ class ReaderSettings(_Model):
 class InfluxSettings(_Model):
     """Where points go; `password` and `token` hold the secrets wherever they came from.
 
-    Without a `url` there is no InfluxDB: points stay in the queue until there is one.
+    Without a `url` there is no InfluxDB: the recorder keeps the data itself, for one that is named later.
     """
 
     url: OptionalUrl = ""

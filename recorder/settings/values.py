@@ -53,6 +53,11 @@ def _host(name: str) -> str:
     return str(ip_address(name))
 
 
+def _name(text: str) -> str:
+    _require(_HOST_NAME.fullmatch(text))
+    return text.lower()
+
+
 def _url(text: str) -> str:
     if not text:
         return text
@@ -80,6 +85,11 @@ Empty = BeforeValidator(_none_if_empty)
 Port = Annotated[int, Field(ge=0, le=65535), Allowed("a port from 0 to 65535; 0 takes any free one")]
 Bind = Annotated[
     str, AfterValidator(_host), Allowed("an address such as 0.0.0.0, 127.0.0.1, :: or localhost")
+]
+Hosts = Annotated[
+    tuple[Annotated[str, AfterValidator(_name)], ...],
+    Field(max_length=64),
+    Allowed("a list of names such as ess.example.org, without port"),
 ]
 Text = Annotated[str, Field(min_length=1, max_length=64), AfterValidator(_printable)]
 Label = Annotated[Text, Allowed("1 to 64 printable characters, without spaces at the ends")]

@@ -1,12 +1,14 @@
 """Who may read, and the headers of every answer.
 
-Takes requests, gives them on or refuses them. Never changes anything, never shows or logs the token.
+Takes requests, gives them on or refuses them, by their host and by the token. Never changes anything, never
+shows or logs the token.
 
 With a token set, a request brings it as `Authorization: Bearer`, or brings the cookie that `/?token=`
 gives to a browser once. The cookie holds a hash, so that a browser does not store the token.
 """
 
 import hmac
+from collections.abc import Container
 from hashlib import sha256
 from http import HTTPStatus
 from typing import Final
@@ -15,6 +17,7 @@ import structlog
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
+from recorder.web.hosts import REMEDY, is_ours
 from recorder.web.live import text_of
 
 _COOKIE: Final = "ess_recorder"
@@ -81,12 +84,18 @@ class Access:
         return hmac.compare_digest(given.encode(errors="surrogateescape"), self._token)
 
 
-def guard(access: Access) -> Middleware:
-    """Give what stands before every handler: the token, and errors as `problem+json`."""
+def guard(access: Access, hosts: Container[str]) -> Middleware:
+    """Give what stands before every handler: the host's name, the token, and errors as `problem+json`.
+
+    `hosts` are the names of the public DNS that the owner gave to the recorder.
+    """
 
     @web.middleware
     async def answer(request: web.Request, handler: Handler) -> web.StreamResponse:
         try:
+            # What names no host is no browser.
+            if not is_ours(request.headers.get("Host", "localhost"), hosts):
+                return problem(HTTPStatus.MISDIRECTED_REQUEST, REMEDY)
             signed_in = access.sign_in(request)
             if signed_in is not None:
                 return signed_in

@@ -9,8 +9,7 @@ A field's metric is `ess_MEASUREMENT_FIELD_UNIT`: power in watts, energy counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from prometheus_client import CollectorRegistry
-from prometheus_client.exposition import generate_latest
+from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -18,8 +17,6 @@ from recorder.counts import MEANINGS
 from recorder.points.flow import FLOW_FIELDS
 from recorder.profiles.model import Profile
 from recorder.web.live import Live, freshness
-
-CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
 # What a unit of ours is in Prometheus' base units: its name there, and the factor.
 _BASE_UNITS: Final = {

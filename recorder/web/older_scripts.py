@@ -163,7 +163,7 @@ def _one_decimal(value: float | None) -> float | None:
     return None if value is None else round(value, 1)
 
 
-def _stored_wh(soc: float | None) -> float | None:
+def _stored_wh(soc: float | None) -> int | None:
     return None if soc is None else round(_WH_PER_PERCENT * soc)
 
 

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
+from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
 
 from recorder.points.point import Point
 from recorder.profiles.model import Profile
@@ -25,7 +26,7 @@ from recorder.web import older_scripts
 from recorder.web.access import Access, add_headers, guard
 from recorder.web.events import EventHub
 from recorder.web.live import STALE_AFTER_SECONDS, Live, text_of
-from recorder.web.metrics import CONTENT_TYPE, RecorderCollector, registry_of, text_of_metrics
+from recorder.web.metrics import RecorderCollector, registry_of, text_of_metrics
 from recorder.web.parameters import Parameters
 from recorder.web.server import HttpServer, begin_request
 
@@ -79,6 +80,7 @@ class WebService:
         self._report = report
         token = settings.http.token
         self._access = Access(token.get_secret_value() if token else "")
+        self._hosts = frozenset(settings.http.hosts)
         self._live = Live(settings.site)
         self._events = EventHub(self._live, self._beat)
         self._metrics = registry_of(RecorderCollector(profiles, self._live, self._full_report, time.time))
@@ -122,7 +124,9 @@ class WebService:
 
     def application(self) -> web.Application:
         """Give the aiohttp application, with its guard before every path."""
-        application = web.Application(client_max_size=0, middlewares=[_count_heads, guard(self._access)])
+        application = web.Application(
+            client_max_size=0, middlewares=[_count_heads, guard(self._access, self._hosts)]
+        )
         for path, answer in self.routes().items():
             application.router.add_get(path, answer)
         application.router.add_static("/static", _STATIC)
@@ -143,7 +147,8 @@ class WebService:
         return _json({"healthy": health.healthy, **told}, status)
 
     async def _scrape(self, _request: web.Request) -> web.StreamResponse:
-        return web.Response(body=text_of_metrics(self._metrics), headers={"Content-Type": CONTENT_TYPE})
+        headers = {"Content-Type": CONTENT_TYPE_PLAIN_0_0_4}
+        return web.Response(body=text_of_metrics(self._metrics), headers=headers)
 
     async def _latest(self, request: web.Request) -> web.StreamResponse:
         site = Parameters(request, ("site",)).site(self._live.sites)

@@ -11,7 +11,7 @@ from pydantic import BaseModel, SecretStr
 from recorder.commands.configuration import load_configuration
 from recorder.profiles import parse
 from recorder.resources import shipped_config_dir
-from recorder.settings import Settings, load_settings
+from recorder.settings import Settings
 from recorder.yaml_document import Allowed, ConfigurationError, _model_in
 
 SHIPPED = shipped_config_dir() / "recorder.yaml"
@@ -75,8 +75,8 @@ def test_variable_reaches_its_setting(
     secret = tmp_path / "secret"
     secret.write_text("from a file\n")
     environment = {name: text.replace("{secret}", str(secret)) for name, text in environment.items()}
-    assert value_at(load_settings(SHIPPED, {}), path) == default
-    assert value_at(load_settings(SHIPPED, environment), path) == value
+    assert value_at(load_configuration(SHIPPED, {}).settings, path) == default
+    assert value_at(load_configuration(SHIPPED, environment).settings, path) == value
 
 
 def test_every_variable_of_the_shipped_file_is_tested() -> None:
@@ -87,7 +87,7 @@ def test_every_variable_of_the_shipped_file_is_tested() -> None:
 
 def test_shipped_file_shows_the_defaults() -> None:
     """What the shipped file sets without a variable is what a file that leaves it out gets."""
-    shipped = load_settings(SHIPPED, {})
+    shipped = load_configuration(SHIPPED, {}).settings
     for name in ("writer", "queue", "retention", "queries", "flow", "clock", "influxdb", "http", "store"):
         assert getattr(shipped, name) == Settings.model_fields[name].default
 
@@ -103,7 +103,7 @@ def test_shipped_configuration_carries_both_devices() -> None:
 )
 def test_site_may_be_any_printable_text(site: str) -> None:
     """Umlauts, quotes, spaces, slashes and words with a meaning in YAML are a site like any other."""
-    assert load_settings(SHIPPED, {"ESS_SITE": site}).site == site
+    assert load_configuration(SHIPPED, {"ESS_SITE": site}).settings.site == site
 
 
 @pytest.mark.parametrize("site", ["a\nb", " home", "x" * 65, "a\x7f", "a\u2028b"])
@@ -112,13 +112,13 @@ def test_site_that_could_break_a_line_is_refused(site: str) -> None:
     with pytest.raises(
         ConfigurationError, match=r"recorder\.yaml:\d+: site: .* is not allowed; allowed is 1 to 64"
     ):
-        load_settings(SHIPPED, {"ESS_SITE": site})
+        load_configuration(SHIPPED, {"ESS_SITE": site})
 
 
 def test_every_listener_may_take_any_free_port() -> None:
     """Port 0 on all listeners and the live page is no clash."""
     environment = dict.fromkeys(("ESS_PCS_PORT", "ESS_POWERMETER_PORT", "ESS_HTTP_PORT"), "0")
-    settings = load_settings(SHIPPED, environment | {"ESS_BIND": "127.0.0.1"})
+    settings = load_configuration(SHIPPED, environment | {"ESS_BIND": "127.0.0.1"}).settings
     assert [listener.port for listener in settings.listeners] == [0, 0]
 
 
@@ -132,7 +132,7 @@ def test_secret_is_hidden_when_settings_are_shown(tmp_path: Path) -> None:
         "ESS_GRAFANA_READER_USERNAME": "grafana",
         "ESS_GRAFANA_READER_PASSWORD_FILE": str(secret),
     }
-    settings = load_settings(SHIPPED, environment)
+    settings = load_configuration(SHIPPED, environment).settings
     assert "from-a-" not in repr(settings) + str(settings) + settings.model_dump_json()
 
 
@@ -152,7 +152,7 @@ def test_useless_secret_file_is_refused(tmp_path: Path, content: bytes, problem:
     secret.write_bytes(content)
     environment = {"ESS_INFLUXDB_USERNAME": "ess", "ESS_INFLUXDB_PASSWORD_FILE": str(secret)}
     with pytest.raises(ConfigurationError, match=rf"influxdb\.password_file: .*{problem}"):
-        load_settings(SHIPPED, environment)
+        load_configuration(SHIPPED, environment)
 
 
 def test_file_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
@@ -161,7 +161,7 @@ def test_file_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
     broken.write_bytes(b"site: \xff")
     for path in (tmp_path / "missing.yaml", tmp_path, broken):
         with pytest.raises(ConfigurationError, match="cannot be read"):
-            load_settings(path, {})
+            load_configuration(path, {})
 
 
 def test_own_profile_is_found_beside_the_settings_file(tmp_path: Path) -> None:

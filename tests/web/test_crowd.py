@@ -52,16 +52,18 @@ async def look_on(port: int, site: str, seen: Counter[Seen]) -> None:
         writer.close()
 
 
-def free_ports(count: int) -> list[int]:
+def free_ports(count: int, taken: int) -> list[int]:
     ports: set[int] = set()
     while len(ports) < count:
-        ports.add(free_port())
+        ports |= {free_port()} - {taken}
     return sorted(ports)
 
 
 async def test_clients_cost_no_sample(tmp_path: Path) -> None:
     """Each sample of 100 homes is in InfluxDB, while 200 clients are told of every point they asked for."""
-    ports = free_ports(HOMES)
+    influxd = Influxd(tmp_path / "influxd")
+    service = Service(tmp_path, influxd.url, ESS_CONFIG=str(tmp_path / "recorder.yaml"))
+    ports = free_ports(HOMES, service.http_port)
     (tmp_path / "recorder.yaml").write_text(settings_of(ports))
     homes = [f"home{number}" for number in range(HOMES)]
     # Two look at each home, but ten look at all of them.
@@ -71,10 +73,7 @@ async def test_clients_cost_no_sample(tmp_path: Path) -> None:
     def sent(_site: int, _second: StreamSecond, complete: bool) -> None:
         assert complete
 
-    with (
-        Influxd(tmp_path / "influxd") as influxd,
-        Service(tmp_path, influxd.url, ESS_CONFIG=str(tmp_path / "recorder.yaml")) as service,
-    ):
+    with influxd, service:
 
         def streams_open() -> bool:
             return bool(service.report()["clients"]["events"] == CLIENTS)
