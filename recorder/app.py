@@ -150,16 +150,18 @@ class Recorder:
             OSError: an address cannot be bound; nothing is left open.
         """
         await asyncio.to_thread(self.queue.open)
+        # Before the first sample, so that what counters gained since the last run is known.
+        await asyncio.to_thread(self._store.start)
         try:
             await self._web.start()
             for source in self._sources:
                 await source.listener.start()
         except OSError:
             await self._close_doors()
+            await asyncio.to_thread(self._store.close)
             await asyncio.to_thread(self.queue.close)
             raise
         self.queue.start()
-        await asyncio.to_thread(self._store.start)
         self.influx.start()
         self._publish([start_point(self._settings.site, time.time_ns())])
         self._housekeeping = asyncio.create_task(self._keep_house(), name="housekeeping")

@@ -54,11 +54,6 @@ def problems_of(facts: Facts) -> tuple[str, ...]:
     problems += [text for text in (influx.problem, facts.queue.problem, facts.store.problem) if text]
     problems += influx.side_problems
     figures = influx.figures()
-    if figures["dead_letters"]:
-        problems.append(
-            f"InfluxDB refused {figures['dead_letters']:.0f} points: data_dir/dead-letters says why; "
-            "once that is mended, run: ess-recorder replay --dead-letters"
-        )
     # Without InfluxDB the oldest points are meant to go at the queue's bounds.
     if figures["dropped"] and influx.configured:
         problems.append(f"{figures['dropped']:.0f} points were dropped: the queue was full")
@@ -125,7 +120,12 @@ def report_of(facts: Facts) -> dict[str, Any]:
             **{name: figures[name] for name in names},
             "owed": _owed(store),
         },
-        "store": {"problem": store.problem, "bytes": store.used_bytes, "since": store.since_s},
+        "store": {
+            "problem": store.problem,
+            "bytes": store.used_bytes,
+            "since": store.since_s,
+            "dropped_minutes": store.dropped_minutes,
+        },
     }
 
 

@@ -60,11 +60,12 @@ def _findings(configuration: Configuration) -> Iterator[Finding]:
 
 
 def _ports(settings: Settings) -> Iterator[Finding]:
-    doors = [(listener.name, listener.bind, listener.port) for listener in settings.listeners]
-    for name, bind, port in [*doors, ("http", settings.http.bind, settings.http.port)]:
+    doors = [(one.name, one.bind, one.port, one.reuse_port) for one in settings.listeners]
+    for name, bind, port, is_shared in [*doors, ("http", settings.http.bind, settings.http.port, False)]:
         family = socket.AF_INET6 if ":" in bind else socket.AF_INET
         with socket.socket(family) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, is_shared)
             try:
                 probe.bind((bind, port))
             except OSError as error:

@@ -30,8 +30,9 @@ class DeadLetters:
 
     `now` gives the time that is written beside a line. `added` counts lines that were stored, `unwritten`
     those that the disk did not take, `dropped` those whose file went because there were more than
-    `max_files` of `max_file_bytes`; all since the start. `problem` tells what is wrong with the disk and
-    what to do about it, and is empty while all is well.
+    `max_files` of `max_file_bytes`; all since the start. `waiting` is whether there are files, as of the
+    last `look`. `problem` tells what is wrong with the disk and what to do about it, and is empty while all
+    is well.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class DeadLetters:
         self.added = 0
         self.unwritten = 0
         self.dropped = 0
+        self.waiting = False
         self.problem = ""
 
     def add(self, lines: Sequence[bytes], reasons: Sequence[str]) -> None:
@@ -69,7 +71,15 @@ class DeadLetters:
             _log.error("dead letters can not be stored", reason=str(error), lines=len(letters))
         else:
             self.added += len(letters)
+            self.waiting = True
             self.problem = ""
+
+    def look(self) -> None:
+        """See whether files wait, whichever process wrote, sent or deleted them."""
+        try:
+            self.waiting = any(self._directory.glob(_NAMES + "*"))
+        except OSError as error:
+            _log.debug("the dead letters can not be listed", reason=str(error))
 
     def take(self, files: Sequence[Path] = ()) -> list[Path]:
         """Take files, or all of the directory, out of the writer's way: to be read, sent and deleted.

@@ -47,6 +47,13 @@ class _Stopped(Exception):  # noqa: N818  # no error: the service ends
     """The rest is to be handed over after the next start."""
 
 
+class _ClockBehind(Exception):  # noqa: N818  # says what is so
+    """What is owed lies ahead of the clock."""
+
+    def __init__(self) -> None:
+        super().__init__("this machine's clock is behind what was recorded; set it, or let NTP do so")
+
+
 class HandOver:
     """Hands the store's days over, from where an earlier run ended.
 
@@ -82,10 +89,11 @@ class HandOver:
     def run(self) -> None:
         """Hand over what is owed, day by day; what is not done stays remembered. Blocks."""
         if self._store.owed is None:
+            self.problem = ""
             return
         try:
             self._run()
-        except (InfluxError, OSError) as error:
+        except (InfluxError, OSError, _ClockBehind) as error:
             self.problem = f"the history from before InfluxDB is not handed over yet: {error}"
             _log.debug("the history is not handed over yet", reason=str(error))
         except _Stopped:
@@ -102,13 +110,15 @@ class HandOver:
         known = [at_s for at_s in oldest.values() if at_s is not None]
         now_s = self._now_ns() // _SECOND_NS
         while (owed := self._store.owed) is not None:
-            first_s = max(owed.first_s, min(known, default=now_s))
-            if first_s < min(owed.last_s, now_s):
+            # What is no longer stored is no longer owed.
+            first_s = max(owed.first_s, min(known, default=owed.last_s))
+            end_s = owed.last_s
+            if first_s < end_s:
+                if first_s > now_s:
+                    raise _ClockBehind
                 begin_s = self._store.buckets.begin(DAY, first_s)
                 end_s = self._store.buckets.following(DAY, begin_s)
                 self._hand_over_day(self._finest(begin_s, oldest), begin_s, end_s, first_s)
-            else:
-                end_s = owed.last_s
             self._store.hand_over(owed, end_s)
 
     def _finest(self, day_s: int, oldest: dict[Step, int | None]) -> Step:
@@ -195,7 +205,8 @@ class HandOver:
             InfluxUnreachable: Nothing answered in time; some points may have been written.
             InfluxRefused: The server does not take them now.
         """
-        while some := [point for point in islice(points, _MOST_LINES) if point.fields]:
+        known = (point for point in points if point.fields)
+        while some := list(islice(known, _MOST_LINES)):
             present = self._present(some)
             if anyway_s is not None:
                 present.pop(anyway_s * _SECOND_NS, None)

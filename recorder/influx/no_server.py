@@ -43,11 +43,7 @@ class NoServer:
         """Nothing is planned by the clock."""
 
     def append(self, points: Sequence[Point]) -> None:
-        """Put points into the queue.
-
-        Raises:
-            OSError: the queue could not store them.
-        """
+        """Put points into the queue."""
         self._queue.append([to_line(point) for point in points])
 
     def figures(self) -> dict[str, float]:

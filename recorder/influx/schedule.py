@@ -1,4 +1,4 @@
-"""What is done from time to time: the audit of the database, the repair of averages, and savings.
+"""What is done from time to time: audit of the database, repair of averages, savings, a look at dead letters.
 
 Takes a scheduler and what is to be done, gives a job in a worker thread. Never runs one twice at once, and
 never makes up for missed runs.
@@ -13,10 +13,12 @@ import structlog
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from apscheduler.triggers.base import BaseTrigger
 
+from recorder.influx.dead_letters import DeadLetters
 from recorder.influx.errors import InfluxError
 from recorder.influx.savings import DailySavings
 from recorder.influx.setup import SetUp
 
+_LOOK_EVERY_SECONDS = 10.0
 _SAVINGS_EVERY_SECONDS = 3600.0
 _FIRST_SAVINGS_AFTER_SECONDS = 5.0
 
@@ -77,15 +79,17 @@ def schedule_repair(
     _add(scheduler, "repair", look, every_seconds)
 
 
-def schedule_savings(
-    scheduler: AsyncIOScheduler,
-    daily: DailySavings,
-    every_seconds: float = _SAVINGS_EVERY_SECONDS,
-    first_after_seconds: float = _FIRST_SAVINGS_AFTER_SECONDS,
-) -> None:
-    """Compute savings each `every_seconds`, in a worker thread of the scheduler's event loop."""
-    _add(scheduler, "savings", partial(_compute_savings, daily), every_seconds)
-    scheduler.modify_job("savings", next_run_time=datetime.now(UTC) + timedelta(seconds=first_after_seconds))
+def schedule_look(scheduler: AsyncIOScheduler, dead_letters: DeadLetters) -> None:
+    """Look for dead letters at once and each 10 s, in a worker thread of the scheduler's event loop."""
+    _add(scheduler, "dead letters", dead_letters.look, _LOOK_EVERY_SECONDS)
+    scheduler.modify_job("dead letters", next_run_time=datetime.now(UTC))
+
+
+def schedule_savings(scheduler: AsyncIOScheduler, daily: DailySavings) -> None:
+    """Compute savings soon and then each hour, in a worker thread of the scheduler's event loop."""
+    _add(scheduler, "savings", partial(_compute_savings, daily), _SAVINGS_EVERY_SECONDS)
+    first = datetime.now(UTC) + timedelta(seconds=_FIRST_SAVINGS_AFTER_SECONDS)
+    scheduler.modify_job("savings", next_run_time=first)
 
 
 def _compute_savings(daily: DailySavings) -> None:

@@ -126,8 +126,7 @@ class SetUp:
         written = 0
         for done, (step, oldest) in enumerate(todo[done_before:], done_before):
             progress(done, len(todo))
-            for statement in step.statements(self._slow_query, oldest):
-                written += sum(int(row["written"]) for row in self._slow_query(statement))
+            written += self._carry_out(step, oldest)
         progress(len(todo), len(todo))
         return written
 
@@ -142,8 +141,7 @@ class SetUp:
         """
         for step, oldest in self._steps(start, end, now):
             if wanted(step.query):
-                for statement in step.statements(self._slow_query, oldest):
-                    self._slow_query(statement)
+                self._carry_out(step, oldest)
 
     def last_sample_before(self, at: datetime) -> int | None:
         """Give the Unix ns of the newest sample that is older than `at`; None where there is none.
@@ -167,6 +165,11 @@ class SetUp:
             oldest = _EPOCH if kept == FOR_EVER else now - kept + query.bucket + _MARGIN
             todo += ((step, oldest) for step in steps(query, max(start, oldest), end, timezone))
         return todo
+
+    def _carry_out(self, step: Step, oldest: datetime) -> int:
+        """Run one step, and give the number of points written."""
+        statements = step.statements(self._slow_query, oldest)
+        return sum(int(row["written"]) for one in statements for row in self._slow_query(one))
 
     def _slow_query(self, statement: str) -> list[Row]:
         return self._server.query(statement, timeout_seconds=self._settings.backfill_timeout_seconds)

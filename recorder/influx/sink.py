@@ -20,7 +20,13 @@ from recorder.influx.no_server import NoServer, figures_of
 from recorder.influx.repair import LATE_AFTER_SECONDS, Repair
 from recorder.influx.retention import FOR_EVER, Retention
 from recorder.influx.savings import DailySavings
-from recorder.influx.schedule import begin_anew, schedule_audit, schedule_repair, schedule_savings
+from recorder.influx.schedule import (
+    begin_anew,
+    schedule_audit,
+    schedule_look,
+    schedule_repair,
+    schedule_savings,
+)
 from recorder.influx.server import Connection, InfluxServer
 from recorder.influx.setup import SetUp, SetUpSettings
 from recorder.influx.thinned import Thinned
@@ -37,6 +43,10 @@ DEFAULT_URL: Final = "http://127.0.0.1:8086"
 """Where commands look for an InfluxDB when none is configured."""
 
 _REPAIR_EVERY_SECONDS: Final = 10.0
+_REFUSED: Final = (
+    f"InfluxDB refused points: data_dir/{DIRECTORY} says which and why; once that is mended, run: "
+    "ess-recorder replay --dead-letters"
+)
 
 
 def open_server(settings: Settings) -> InfluxServer:
@@ -151,36 +161,33 @@ class InfluxSink:
             ),
         )
         self._scheduler = AsyncIOScheduler(timezone="UTC")
-        schedule_audit(self._scheduler, self._set_up, settings.queries.audit_every_seconds)
+        schedule_look(self._scheduler, self.dead_letters)
+        if self._manage:
+            schedule_audit(self._scheduler, self._set_up, settings.queries.audit_every_seconds)
         if self.repair is not None:
             schedule_repair(self._scheduler, self._catch_up, self._has_drained, _REPAIR_EVERY_SECONDS)
 
     def compute_savings(self, tariffs: Tariffs, timezone: str) -> None:
-        """Plan the savings of yesterday and today, by local time, for each hour from the start on."""
-        schedule_savings(self._scheduler, DailySavings(self._server, tariffs, timezone))
+        """Plan the savings of yesterday and today, by local time, for each hour from the start on.
+
+        Where the continuous queries are not managed there are no energies to compute them from.
+        """
+        if self._manage:
+            schedule_savings(self._scheduler, DailySavings(self._server, tariffs, timezone))
 
     def start(self) -> None:
         """Begin to write and to audit; needs a running event loop."""
         self._writer.start()
-        if self._manage:
-            self._scheduler.start()
+        self._scheduler.start()
 
     def append(self, points: Sequence[Point]) -> None:
-        """Put points into the queue.
-
-        Raises:
-            OSError: the queue could not store them.
-        """
+        """Put points into the queue."""
         if self.repair is not None:
             self.repair.note_appended(points)
         self.append_lines([to_line(point) for point in points])
 
     def append_lines(self, lines: Sequence[bytes]) -> None:
-        """Put lines of points into the queue, whose times no repair is to know of.
-
-        Raises:
-            OSError: the queue could not store them.
-        """
+        """Put lines of points into the queue, whose times no repair is to know of."""
         self._queue.append(lines)
         self._writer.wake()
 
@@ -220,7 +227,10 @@ class InfluxSink:
     def side_problems(self) -> tuple[str, ...]:
         """What is wrong beside the writing of points, each with what to do about it."""
         tasks = (self.dead_letters, self.hand_over, self.repair)
-        return tuple(task.problem for task in tasks if task is not None and task.problem)
+        problems = [task.problem for task in tasks if task is not None and task.problem]
+        if self.dead_letters.waiting:
+            problems.append(_REFUSED)
+        return tuple(problems)
 
     @property
     def late_range(self) -> dict[str, object]:

@@ -53,11 +53,10 @@ class WriterState(Enum):
 
 @dataclass(slots=True)
 class WriterCounters:
-    """Since the start: lines written and rejected, batches finished, attempts repeated."""
+    """Since the start: lines written and rejected, attempts repeated."""
 
     written: int = 0
     rejected: int = 0
-    batches: int = 0
     retries: int = 0
 
 
@@ -186,7 +185,6 @@ class BatchingWriter:
             self._queue.accept(batch)
         self.counters.written += len(batch.lines) - len(reasons)
         self.counters.rejected += len(reasons)
-        self.counters.batches += 1
 
     def _tell(self, batch: Batch, reasons: Mapping[int, str]) -> None:
         if reasons and self._hooks.on_rejected:

@@ -137,14 +137,29 @@ async def test_dropped_database_is_created_where_that_is_allowed(influxd: Influx
     assert stored(influxd) == [float(number) for number in range(51, 101)]
 
 
-async def test_missing_database_pauses_where_nothing_may_be_created(influxd: Influxd) -> None:
-    """Without leave to create the database the writer waits for somebody to do it."""
-    influxd.query("DROP DATABASE ess")
+@pytest.mark.parametrize(
+    ("breaking", "remedy", "mending"),
+    [
+        ("DROP DATABASE ess", "create the database", "CREATE DATABASE ess"),
+        (
+            "DROP RETENTION POLICY autogen ON ess",
+            "retention policy",
+            "CREATE RETENTION POLICY autogen ON ess DURATION 0s REPLICATION 1 DEFAULT",
+        ),
+    ],
+    ids=["database", "default retention policy"],
+)
+async def test_what_is_missing_pauses_where_nothing_may_be_created(
+    influxd: Influxd, breaking: str, remedy: str, mending: str
+) -> None:
+    """Without leave to create what is missing the writer names it, and keeps all until somebody does."""
+    influxd.query(breaking)
     async with running(Rig(influxd.url)) as rig:
         rig.append(1, 10)
         await rig.until(lambda: rig.writer.state is WriterState.PAUSED)
-        assert "create the database" in rig.writer.remedy
-        influxd.query("CREATE DATABASE ess")
+        assert remedy in rig.writer.remedy
+        assert rig.queue.depth().points == 10
+        influxd.query(mending)
         await rig.until_empty()
     assert len(stored(influxd)) == 10
 
@@ -215,16 +230,3 @@ async def test_full_cache_of_the_server_is_waited_for(tmp_path: Path) -> None:
             influxd.start()
             await rig.until_empty()
         assert stored(influxd) == [float(number) for number in range(1, 51)]
-
-
-async def test_missing_default_retention_policy_pauses_with_a_remedy(influxd: Influxd) -> None:
-    """A configuration error that comes as 500 names what to restore, and everything is kept until then."""
-    influxd.query("DROP RETENTION POLICY autogen ON ess")
-    async with running(Rig(influxd.url)) as rig:
-        rig.append(1, 10)
-        await rig.until(lambda: rig.writer.state is WriterState.PAUSED)
-        assert "retention policy" in rig.writer.remedy
-        assert rig.queue.depth().points == 10
-        influxd.query("CREATE RETENTION POLICY autogen ON ess DURATION 0s REPLICATION 1 DEFAULT")
-        await rig.until_empty()
-    assert len(stored(influxd)) == 10

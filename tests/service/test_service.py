@@ -1,6 +1,8 @@
 """The service against a real influxd: what is sent is stored, whatever happens to the database."""
 
 import asyncio
+import socket
+import threading
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -9,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from recorder.app import Recorder
+from recorder.commands.configuration import load_configuration
 from recorder.simulator.drive import Pace, Progress, Receiver, simulate
 from recorder.simulator.faults import FaultRates
 from recorder.simulator.plant import Plant
@@ -155,6 +159,43 @@ def test_sigterm_ends_in_time_while_influxdb_is_down(tmp_path: Path) -> None:
         wait_until(lambda: service.health()[1]["influxdb"]["queue_points"] > 0)
         assert service.stop() == 0
     assert "InfluxDB did not take" in service.log.read_text()
+
+
+def test_refused_points_are_told_until_they_were_sent_again(tmp_path: Path, influxd: Influxd) -> None:
+    """Points that InfluxDB refused are a problem for as long as their files are there, over a restart too."""
+
+    def tells_of_them(service: Service) -> bool:
+        return "replay --dead-letters" in "".join(service.health()[1]["problems"])
+
+    influxd.query("CREATE DATABASE ess")
+    # Of the same shard, so that its integer forbids the floats.
+    influxd.write(b"pcs,device=other active_power=1i", "ess")
+    service = Service(tmp_path, influxd.url)
+    with service:
+        service.send(record(int(time.time()) - 5, 5)[0])
+        wait_until(lambda: tells_of_them(service))
+    with service:
+        wait_until(lambda: tells_of_them(service))
+        influxd.query("DROP MEASUREMENT pcs", "ess")
+        done = ess_recorder("replay", "--dead-letters", env=service.env)
+        assert done.returncode == 0, done.stderr
+        wait_until(lambda: not tells_of_them(service))
+    assert count(influxd, "pcs") == 5
+
+
+async def test_recorder_that_cannot_listen_lets_go_of_all(tmp_path: Path) -> None:
+    """A start that fails at a taken port leaves no door, queue or store open: the next one can begin."""
+    env = {"ESS_BIND": "127.0.0.1", "ESS_HTTP_PORT": "0", "ESS_PCS_PORT": "0", "ESS_DATA_DIR": str(tmp_path)}
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        configuration = load_configuration(None, env | {"ESS_POWERMETER_PORT": port})
+        recorder = Recorder(configuration.settings, configuration.profiles)
+        with pytest.raises(OSError, match=port):
+            await recorder.start()
+    assert not [thread for thread in threading.enumerate() if thread.name == "store"]
+    await recorder.start()
+    assert recorder.ports["http"]
+    await recorder.stop()
 
 
 def test_replay_twice_leaves_the_same_points(tmp_path: Path, influxd: Influxd) -> None:
