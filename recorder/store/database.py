@@ -63,6 +63,7 @@ class Database:
         self.owed: Owed | None = None
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._series: dict[SeriesKey, tuple[int, list[str]]] = {}
+        self._last_number = 0
         try:
             self._connection = self._open()
         except sqlite3.DatabaseError as error:
@@ -193,7 +194,7 @@ class Database:
             return number, names
         names = [*names, *new]
         if not number:
-            number = max((one for one, _ in self._series.values()), default=0) + 1
+            number = self._last_number = self._last_number + 1
         row = (number, *series, json.dumps(names))
         self._connection.execute(
             "INSERT OR REPLACE INTO series VALUES (?, ?, ?, ?, ?, ?)", (*row, _checksum_of(row))
@@ -230,6 +231,7 @@ class Database:
             ):
                 connection.execute(statement)
             self._series = _series_of(connection)
+            self._last_number = max((number for number, _ in self._series.values()), default=0)
             self.owed = self._owed_in(connection)
         except BaseException:
             connection.close()

@@ -27,6 +27,8 @@ from recorder.store.thinning import Pending, SeriesKey, Thinning
 
 FLUSH_EVERY_SECONDS: Final = 60.0
 _MOST_PENDING_MINUTES: Final = 20_000
+# So many are stored in some 20 ms; one home has four a minute.
+_MINUTES_A_PORTION: Final = 64
 # Where the size is at its bound, this share of the finest buckets' time goes at once.
 _SHARE_TO_FORGET: Final = 0.1
 _FORGET_EVERY_SECONDS: Final = 3600.0
@@ -197,29 +199,55 @@ class Store:
             stored = self._database.series if self._database else ()
             return sorted({*stored, *self._thinning.pending_series})
 
-    def flush(self) -> bool:
-        """Write what is pending, and forget what is too old; False where the disk fails."""
+    def flush(self, spread_seconds: float = 0.0) -> bool:
+        """Write what is pending, and forget what is too old; False where the disk fails.
+
+        What many sites have made goes in portions, over so many seconds, so that neither what is recorded
+        meanwhile nor who reads has to wait for all of it.
+        """
+        with self._lock:
+            portions = 1 + self._thinning.pending_minutes // _MINUTES_A_PORTION
+        for portion in range(portions):
+            if portion:
+                self._stopping.wait(spread_seconds / portions)
+            if not self._write_portion():
+                return False
+        with self._disk_lock:
+            return self._attempt(self._forget)
+
+    def _write_portion(self) -> bool:
         with self._disk_lock:
             with self._lock:
-                pending = self._thinning.take()
-            try:
-                database = self._database or self._open()
-                database.add(self._rows(pending), self._owed_with(pending, database.owed))
-                pending = {}  # what is stored is not given back, whatever fails from here on
-                self._forget(database)
-                self._bytes, self._since = database.used_bytes(), database.oldest_s()
-            except (sqlite3.Error, OSError) as error:
+                pending = self._thinning.take(_MINUTES_A_PORTION)
+            rows = self._rows(pending)
+            stored = self._attempt(
+                lambda database: database.add(rows, self._owed_with(pending, database.owed))
+            )
+            if not stored:
                 with self._lock:
                     self._thinning.give_back(pending)
-                self._tell(error)
-                return False
-            self._tell(None)
-            return True
+            elif rows and self._since is not None:
+                self._since = min(self._since, *(begin_s for _, _, begin_s in rows))
+            return stored
+
+    def _attempt(self, work: Callable[[Database], None]) -> bool:
+        """Do something with the file, which is opened where it is not open; False where that fails."""
+        try:
+            work(self._database or self._open())
+        except (sqlite3.Error, OSError) as error:
+            self._tell(error)
+            return False
+        self._tell(None)
+        return True
 
     def _keep_flushing(self) -> None:
-        while not self._stopping.wait(FLUSH_EVERY_SECONDS):
+        next_at = time.monotonic()
+        while True:
+            next_at += FLUSH_EVERY_SECONDS
+            if self._stopping.wait(max(0.0, next_at - time.monotonic())):
+                return
             try:
-                self.flush()
+                self.flush(FLUSH_EVERY_SECONDS / 2)
             except Exception as error:  # noqa: BLE001  # whatever it is, recording goes on
                 _log.error("unexpected error while storing the history", exc_info=error)
                 self._problem = f"store: unexpected {type(error).__name__}; please report it with the log"
@@ -260,18 +288,29 @@ class Store:
 
     def _forget(self, database: Database) -> None:
         """Delete what is too old, each hour, and the oldest of the finest where the file is too large."""
-        if self._now() >= self._next_forget_s:
+        due = self._now() >= self._next_forget_s
+        if due:
             self._next_forget_s = self._now() + _FORGET_EVERY_SECONDS
             for step in STEPS:
                 if self._limits.kept_seconds[step.name] != inf:
                     database.forget_before(step, int(self.kept_since(step)))
+        self._bytes = database.used_bytes()
+        if self._bytes > self._limits.max_bytes:
+            due = True
+            self._make_room(database)
+        if due or self._since is None:
+            # Asks for every series of each width: too much for each minute of many sites.
+            self._since = database.oldest_s()
+
+    def _make_room(self, database: Database) -> None:
         for step in STEPS[:-1]:
-            while database.used_bytes() > self._limits.max_bytes:
+            while self._bytes > self._limits.max_bytes:
                 oldest_s = database.oldest_s((step,))
                 if oldest_s is None:
                     break
                 span_s = max(step.width_seconds, (self._now() - oldest_s) * _SHARE_TO_FORGET)
                 database.forget_before(step, int(oldest_s + span_s))
+                self._bytes = database.used_bytes()
 
     def _tell(self, error: sqlite3.Error | OSError | None) -> None:
         """Say once what is wrong, and once that it works again; a damaged file is moved aside."""
@@ -282,7 +321,7 @@ class Store:
             return
         if isinstance(error, sqlite3.Error) and is_damage(error) and self._database is not None:
             self._database.set_aside(str(error))
-            self._database = None
+            self._database = self._since = None
         problem = (
             f"store: {self._path} cannot be used: {error}; free space there, or check the disk or SD card; "
             "until then the history is in memory only"

@@ -8,6 +8,8 @@ a device's counters gain is a series of its own, `energy`, in kWh.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
 from math import isfinite
 from typing import Final, NamedTuple
 
@@ -36,6 +38,16 @@ Pending = dict[tuple[SeriesKey, int], Cells]
 """The cells of minutes, by series and by the minute's beginning in Unix seconds."""
 
 
+@dataclass(slots=True)
+class _Series:
+    """What is known of a series: its counters of energy, its newest sample and their usual spacing."""
+
+    key: SeriesKey
+    energy: tuple[tuple[str, str], ...]
+    newest_s: float
+    spacing_s: float = _MOST_WEIGHT_SECONDS
+
+
 class Thinning:
     """Collects the cells of the points that come in.
 
@@ -47,8 +59,7 @@ class Thinning:
     def __init__(self, profiles: Iterable[Profile], most_minutes: int) -> None:
         self._counters = {(one.measurement, one.device): one.energy for one in profiles if one.energy}
         self._most_minutes = most_minutes
-        self._newest_s: dict[SeriesKey, float] = {}
-        self._spacing_s: dict[SeriesKey, float] = {}
+        self._series: dict[tuple[str, tuple[tuple[str, str], ...]], _Series] = {}
         self._counted: dict[tuple[SeriesKey, str], float] = {}
         self._pending: Pending = {}
         self.dropped = 0
@@ -71,20 +82,19 @@ class Thinning:
             at_s = time_ns / 1e9
             if not _EARLIEST_SECONDS <= at_s <= now_s + _FUTURE_SECONDS:
                 continue
-            named = dict(tags)
-            key = SeriesKey(named.get("site", ""), measurement, named.get("device", ""))
-            newest_s = self._newest_s.get(key, at_s)
+            series = self._series.get((measurement, tags)) or self._begin_series(measurement, tags, at_s)
+            newest_s = series.newest_s
             weight = max(_LEAST_WEIGHT_SECONDS, at_s - newest_s)
             if weight > _MOST_WEIGHT_SECONDS:
-                weight = self._spacing_s.get(key, _MOST_WEIGHT_SECONDS)
+                weight = series.spacing_s
             elif at_s > newest_s:
-                self._spacing_s[key] = weight
+                series.spacing_s = weight
             minute_s = int(at_s // MINUTE) * MINUTE
-            add_sample(self._cells(key, minute_s), fields, weight)
+            add_sample(self._cells(series.key, minute_s), fields, weight)
             if at_s >= newest_s:
-                self._newest_s[key] = at_s
-                if (measurement, key.device) in self._counters:
-                    self._count_energy(key, fields, minute_s)
+                series.newest_s = at_s
+                if series.energy:
+                    self._count_energy(series, fields, minute_s)
 
     def pending_in(self, series: SeriesKey, start_s: int, end_s: int) -> list[tuple[int, Cells]]:
         """Give copies of what is pending of a series in a range."""
@@ -99,15 +109,30 @@ class Thinning:
         """The series of which something is pending."""
         return {key for key, _ in self._pending}
 
-    def take(self) -> Pending:
-        """Give what is pending, and forget it."""
-        pending, self._pending = self._pending, {}
-        return pending
+    @property
+    def pending_minutes(self) -> int:
+        """How many minutes of all series wait to be taken."""
+        return len(self._pending)
+
+    def take(self, most_minutes: int) -> Pending:
+        """Give what has been pending for longest, and forget it."""
+        return {key: self._pending.pop(key) for key in list(islice(self._pending, most_minutes))}
 
     def give_back(self, pending: Pending) -> None:
-        """Take back what could not be stored."""
-        for (key, minute_s), cells in pending.items():
-            merge(self._cells(key, minute_s), cells)
+        """Take back what could not be stored: it is still what has been pending for longest."""
+        newer, self._pending = self._pending, pending
+        for key, cells in newer.items():
+            if key in pending:
+                merge(pending[key], cells)
+            else:
+                pending[key] = cells
+
+    def _begin_series(self, measurement: str, tags: tuple[tuple[str, str], ...], at_s: float) -> "_Series":
+        named = dict(tags)
+        key = SeriesKey(named.get("site", ""), measurement, named.get("device", ""))
+        energy = self._counters.get((measurement, key.device), ())
+        series = self._series[measurement, tags] = _Series(key, tuple(energy), at_s)
+        return series
 
     def _cells(self, key: SeriesKey, minute_s: int) -> Cells:
         cells = self._pending.get((key, minute_s))
@@ -118,9 +143,9 @@ class Thinning:
             cells = self._pending[key, minute_s] = {}
         return cells
 
-    def _count_energy(self, key: SeriesKey, fields: Mapping[str, float], minute_s: int) -> None:
-        gained = {}
-        for flow, name in self._counters[key.measurement, key.device]:
+    def _count_energy(self, series: "_Series", fields: Mapping[str, float], minute_s: int) -> None:
+        key, gained = series.key, {}
+        for flow, name in series.energy:
             value = fields.get(name)
             if value is None or not isfinite(value):
                 continue

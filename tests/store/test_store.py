@@ -5,7 +5,9 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from contextlib import closing
 from math import inf
 from pathlib import Path
 
@@ -14,8 +16,11 @@ import pytest
 from recorder.points.point import Point
 from recorder.profiles.model import Profile, Register
 from recorder.store.buckets import DAY, STEPS, Step
+from recorder.store.database import FILE_NAME
 from recorder.store.history import Question, history
 from recorder.store.store import Store, StoreLimits
+from recorder.store.thinning import SeriesKey, Thinning
+from tests.support.influxd import wait_until
 from tests.support.service import ROOT
 
 MINUTES, QUARTERS, HOURS, DAYS = STEPS
@@ -304,3 +309,43 @@ def test_kill_costs_what_was_not_flushed_and_nothing_else(tmp_path: Path) -> Non
         kept = means(store, MINUTES, NOW, NOW + 60 * (last + 1))
         assert kept == [float(n) for n in range(last + 1)]
         store.close()
+
+
+def test_many_sites_are_stored_in_portions_and_are_whole_at_any_time(tmp_path: Path) -> None:
+    """All can be read while a part of it is stored, and `close` waits for no pause."""
+    sites = [f"home-{number:03}" for number in range(200)]
+    store = store_in(tmp_path)
+    store.start()
+    store.observe(
+        [Point("pcs", (("device", "pcs"), ("site", site)), {"power": 7.0}, NOW * 10**9) for site in sites]
+    )
+    flushing = threading.Thread(target=store.flush, args=(3600.0,), daemon=True)
+    flushing.start()
+    wait_until(lambda: _stored_minutes(tmp_path) > 0, 30)
+    assert _stored_minutes(tmp_path) < len(sites)
+    wanted = {SeriesKey(site, "pcs", "pcs"): ("power",) for site in sites}
+    found = store.read(wanted, MINUTES, NOW, NOW + 60)
+    assert {key.site for key, buckets in found.items() if buckets} == set(sites)
+    store.close()
+    flushing.join(timeout=30)
+    assert not flushing.is_alive()
+    assert _stored_minutes(tmp_path) == len(sites)
+
+
+def _stored_minutes(directory: Path) -> int:
+    with closing(sqlite3.connect(directory / FILE_NAME)) as connection:
+        ((rows,),) = connection.execute("SELECT count(*) FROM bucket")
+    return int(rows) // len(STEPS)
+
+
+def test_what_could_not_be_stored_is_still_the_oldest() -> None:
+    """Minutes that were given back are the first to be taken again, each with what came meanwhile."""
+    thinning = Thinning((METER,), most_minutes=10)
+    thinning.observe([point(NOW + 60 * minute, power=1.0) for minute in range(3)], NOW)
+    oldest = thinning.take(2)
+    thinning.observe([point(NOW + 1, power=3.0)], NOW)
+    thinning.give_back(oldest)
+    assert thinning.pending_minutes == 3
+    taken = thinning.take(2)
+    assert [at_s for _, at_s in taken] == [NOW, NOW + 60]
+    assert taken[SeriesKey("home", "pcs", "pcs"), NOW]["power"][3] == 3.0
