@@ -26,7 +26,7 @@ _CALL = rb'((?:read|write)\(\d{1,9}(?:<[^"(>\n]{0,200}>)?, |<\.\.\. (?:read|writ
 _HEX = rb"((?:\\x[0-9a-f][0-9a-f]){1,1024}+)"
 # Each way to write a byte begins in its own way, so that nothing is tried twice; no octal above 377.
 _ESCAPED = (
-    rb"((?:[^\"\\\n]|\\(?:x[0-9a-f][0-9a-f]|[0-3][0-7]{0,2}+|[4-7][0-7]?+(?![0-7])|[\"\\fnrtv])){1,1024})"
+    rb"((?:[ !#-\[\]-~]|\\(?:x[0-9a-f][0-9a-f]|[0-3][0-7]{0,2}+|[4-7][0-7]?+(?![0-7])|[\"\\fnrtv])){1,1024})"
 )
 _STRING = rb'(?:"(?:' + _HEX + rb"|" + _ESCAPED + rb')", \d{1,9})?'
 _END = rb"(?:\) {1,99}= (\d{1,4})(?: <\d{1,9}\.\d{6}>)?| <unfinished \.\.\.>)\r?"

@@ -7,9 +7,9 @@ nothing of Modbus. The grammar is what strace 4.x to 6.x print for
     line     = [ who ] [ when ] ( call | begun | resumed | notice )
     who      = "[pid " digits "] " | digits " "          two or more processes; `-f -o`
     when     = clock " " | seconds "." digits " "        -t -tt; -ttt and -r
-    call     = name "(" descriptor ", " string ", " size ")" spaces "= " result
+    call     = name "(" descriptor ", " string ", " size ")" spaces "= " result [ " <" duration ">" ]
     begun    = name "(" descriptor ", " [ string ", " size ] " <unfinished ...>"
-    resumed  = "<... " name " resumed>" [ string ", " size ] ")" spaces "= " result
+    resumed  = "<... " name " resumed>" [ string ", " size ] ")" spaces "= " result [ " <" duration ">" ]
     string   = '"' escapes '"' [ "..." ]                 "..." when cut by -s
 """
 
@@ -69,8 +69,10 @@ _WHO = rb"(?:\[pid ++(?P<pid>\d{1,9})(?:<[^>]*+>)?\] ++|(?P<bare_pid>\d{1,9})(?:
 _SINCE = rb"(?:\(\+ *+\d++\.\d++\) )?"
 _WHEN = rb" *+(?:(?P<stamp>\d{1,10}\.\d{6,9}) " + _SINCE + rb"|\d\d:\d\d:\d\d(?:\.\d++)? " + _SINCE + rb")?"
 _DESCRIPTOR = rb"(?P<descriptor>\d{1,9})(?:<[^\"(]*?>)?"
-_STRING = rb'"(?:(?P<hex>(?:\\x[0-9a-fA-F]{2})*+)"|(?P<escaped>(?:[^"\\]|\\.)*+)")(?:\.\.\.)?'
-_RESULT = rb"(?:, \d++)?\) ++= (?P<result>-?\d{1,18}|\?)"
+# strace escapes what is not printable ASCII: a string with anything else in it is damaged.
+_STRING = rb'"(?:(?P<hex>(?:\\x[0-9a-fA-F]{2})*+)"|(?P<escaped>(?:[ !#-\[\]-~]|\\[ -~])*+)")(?:\.\.\.)?'
+# Nothing but a duration (-T) stands behind what was moved: a line with more is two that damage has joined.
+_RESULT = rb"(?:, \d++)?\) ++= (?P<result>\d{1,18}(?=(?: <\d++\.\d++>)?\s*+\Z)|-\d{1,18}|\?)"
 
 _CALL = re.compile(_WHO + _WHEN + rb"(?P<name>read|write)\(" + _DESCRIPTOR + rb", " + _STRING + _RESULT)
 _BEGUN = re.compile(
@@ -221,6 +223,11 @@ class SyscallDecoder:
             self._counts["failed_calls"] += 1
             return
         data = begun.data or outcome.data
+        if len(data) > moved and not begun.written:
+            # A write may take less than it was given, but no read shows more than it got.
+            self._counts["unrecognised_lines"] += 1
+            give(UNREADABLE)
+            return
         complete = moved <= len(data)
         if not complete:
             self._counts["cut_strings"] += 1

@@ -145,7 +145,16 @@ COUNTED_LINES = {
         b"Process 28577 detached",
     ],
     "other_calls": [b"poll([{fd=4, events=POLLIN}], 1, 1000) = 1", b"[pid 1] <... poll resumed>) = 1"],
-    "unrecognised_lines": [b"hello", b"GET / HTTP/1.1", b"\xff\xfe", b'read(x, "", 1) = 1', b"write("],
+    "unrecognised_lines": [
+        *(b"hello", b"GET / HTTP/1.1", b"\xff\xfe", b'read(x, "", 1) = 1', b"write("),
+        # Bytes that strace would have escaped, and more of them than were read: parts of two lines.
+        *(b'read(4, "\xff\\x01", 2) = 2', b'read(4, "a\tb", 3) = 3', b'read(4, "\\x01\\x02", 2) = 1'),
+        *(
+            b'read(4, "\\x01", 1) = 1\xff", 8) = 8',
+            b'read(4, "\\x01", 1) = 1 <0.000042> 8',
+            b'read(4, "a", 1) = 1)',
+        ),
+    ],
     "unmatched_halves": [b'<... read resumed> "\\x00", 171) = 1', b"read(4,  <unfinished ...>"],
     "overlong_lines": [b"x" * 70_000],
 }
