@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from statistics import median
 from typing import Final
 
 from bench.homes import make_seconds
@@ -31,21 +32,29 @@ def run(options: Options) -> Result:
     with tempfile.TemporaryDirectory(prefix="ess-bench-") as directory, database() as server:
         capture = Path(directory) / "capture.strace"
         options.show("writing the capture")
-        _write_capture(capture, seconds)
+        begin_s = int(time.time()) - _AGO_SECONDS
+        _write_capture(capture, begin_s, seconds)
+        files = len(os.sched_getaffinity(0))
+        parts = [capture.with_name(f"part-{number}.strace") for number in range(files)]
+        for number, part in enumerate(parts):
+            _write_capture(part, begin_s + number * seconds // files, seconds // files)
         lines = _lines(capture)
         points = len(lines)
         samples = sum(not line.startswith(b"flow,") for line in lines)
         batches = [b"\n".join(lines[at : at + BATCH_POINTS]) for at in range(0, points, BATCH_POINTS)]
-        raw, taken = [], []
+        raw, taken, side_by_side = [], [], []
         for number in range(runs):
             options.show(f"run {number + 1} of {runs}: raw")
             server.query('DROP DATABASE "raw"')
             server.query('CREATE DATABASE "raw"')
             raw.append(points / write_raw(server, batches, "raw"))
             options.show(f"run {number + 1} of {runs}: replay")
-            taken.append(_replay(server, capture, samples))
+            taken.append(_replay(server, [capture], samples))
+            options.show(f"run {number + 1} of {runs}: replay of {files} files")
+            # A scan that a seam cuts is a sample less, or one more.
+            side_by_side.append(_replay(server, parts, samples - files)[0])
         options.show("replay with averages")
-        with_averages = _replay(server, capture, samples, averages=True)[0]
+        with_averages = _replay(server, [capture], samples, averages=True)[0]
     ceiling = sorted(raw)[runs // 2]
     took, cpu = sorted(taken)[runs // 2]
     rate = points / took
@@ -56,6 +65,14 @@ def run(options: Options) -> Result:
         (
             Row(name, rate, "points/s", rate / ceiling, "raw POST", target, runs),
             Row("raw POST of the same prepared lines", ceiling, "points/s", runs=runs),
+            Row(
+                f"the same in {files} files, decoded side by side",
+                points / median(side_by_side),
+                "points/s",
+                points / median(side_by_side) / ceiling,
+                "raw POST",
+                runs=runs,
+            ),
             Row("processor time of the command, all threads", cpu / points * 1e6, "µs/point", runs=runs),
             Row("the same with averages and energies of that time", points / with_averages, "points/s"),
         ),
@@ -81,9 +98,8 @@ def capture_mb(seconds: int) -> float:
     return sum(sum(map(len, second.pieces)) for second in made) / len(made) * seconds / 1e6
 
 
-def _write_capture(path: Path, seconds: int) -> None:
+def _write_capture(path: Path, begin_s: int, seconds: int) -> None:
     made = make_seconds(1)
-    begin_s = int(time.time()) - _AGO_SECONDS
     with path.open("wb") as file:
         for passed in range(seconds):
             file.writelines(made[passed % len(made)].at(begin_s + passed))
@@ -100,7 +116,9 @@ def _lines(capture: Path) -> list[bytes]:
     return lines
 
 
-def _replay(server: Database, capture: Path, samples: int, *, averages: bool = False) -> tuple[float, float]:
+def _replay(
+    server: Database, captures: list[Path], samples: int, *, averages: bool = False
+) -> tuple[float, float]:
     """Run the command; gives the seconds to the last point queryable, and its processor seconds."""
     server.query(f'DROP DATABASE "{DATABASE}"')
     with tempfile.TemporaryDirectory(prefix="ess-bench-") as data:
@@ -109,7 +127,7 @@ def _replay(server: Database, capture: Path, samples: int, *, averages: bool = F
             "ESS_INFLUXDB_DATABASE": DATABASE,
             "ESS_DATA_DIR": data,
         }
-        command = [sys.executable, "-m", "recorder", "replay", str(capture)]
+        command = [sys.executable, "-m", "recorder", "replay", *map(str, captures)]
         before, began = _children_seconds(), time.perf_counter()
         done = subprocess.run(
             command if averages else [*command, "--no-backfill"],
