@@ -33,18 +33,23 @@ def run(options: Options) -> Result:
         (
             *_rows(goal, "queries off"),
             *_rows(shipped, "queries as shipped"),
-            Row("homes served without loss, p99 under 2 s", served, "homes", target=Target(at_least=GOAL)),
+            Row(
+                f"homes served for {_STEP_SECONDS} s without loss, p99 under 2 s",
+                served,
+                "homes",
+                target=Target(at_least=GOAL),
+            ),
         ),
         (
             (
                 "Each home sends the text of both devices as the controller script does, over one "
-                "connection, in "
-                "ten pieces a second, from an address of its own that names its site. Lost is every "
-                "sample whose "
-                "time is not in InfluxDB for that home. The recorder has one core; the homes, "
-                "influxd and the "
-                "queries of the bench share what is left. Continuous queries cost influxd, not the recorder: "
-                "with them the machine, not the process, is what is measured."
+                "connection, in ten pieces a second, from an address of its own that names its site. "
+                "Lost is every sample whose time is not in InfluxDB for that home. The recorder has "
+                "one core; the homes, influxd and the queries of the bench share what is left. "
+                "Continuous queries cost influxd, not the recorder: with them the machine, not the "
+                f"process, is what is measured. In a step of {_STEP_SECONDS} s the store of the page "
+                "writes nothing, and a full core keeps up only because it reads more at a time: what "
+                "can be served for long is told by the five minutes."
             ),
             f"Moonshot: {MOONSHOT:,} homes. Each step of the search:",
             _steps_table([*steps, shipped]),

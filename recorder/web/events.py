@@ -101,11 +101,11 @@ class EventHub:
         return response
 
     def close(self) -> None:
-        """End every stream."""
+        """Tell what was gathered, and end every stream."""
         self._closed = True
-        for timer in (self._sending, self._beating):
-            if timer is not None:
-                timer.cancel()
+        self._send()
+        if self._beating is not None:
+            self._beating.cancel()
         for client in tuple(self._clients):
             if not client.send(None):
                 self._drop(client)

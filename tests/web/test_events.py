@@ -9,13 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
 
+from recorder.points.point import Point
 from recorder.simulator.drive import Pace, Progress, Receiver, simulate
 from recorder.simulator.faults import FaultRates
 from recorder.simulator.plant import Plant
 from recorder.simulator.strace_text import DIALECTS
 from recorder.simulator.stream import SiteStream
-from tests.support.influxd import wait_until
+from recorder.web.events import EventHub
+from recorder.web.live import Live
+from tests.support.influxd import free_port, wait_until
 from tests.support.service import Service
 from tests.web.rig import recent, recording
 
@@ -155,3 +159,27 @@ async def test_streams_end_with_the_recorder(tmp_path: Path) -> None:
             assert b"200" in await opened.readline()
             assert await asyncio.to_thread(service.stop) == 0
             await asyncio.wait_for(opened.read(), 5)
+
+
+async def test_what_was_gathered_is_told_before_the_end() -> None:
+    """A point that comes as the recorder stops is told to those who look on."""
+    hub = EventHub(Live("home"), lambda: {"healthy": True})
+
+    async def events(request: web.Request) -> web.StreamResponse:
+        return await hub.stream(request, None)
+
+    application = web.Application()
+    application.router.add_get("/api/v1/events", events)
+    runner = web.AppRunner(application)
+    await runner.setup()
+    port = free_port()
+    await web.TCPSite(runner, "127.0.0.1", port).start()
+    async with stream(port) as opened:
+        reader = Reader(opened)
+        assert (await reader.event())[0] == "health"
+        point = Point("pcs", (("device", "pcs"), ("site", "home")), {"active_power": 7.0}, time.time_ns())
+        hub.publish([point])
+        hub.close()
+        name, data = await reader.event()
+        assert (name, data["fields"]) == ("point", {"active_power": 7.0})
+    await runner.cleanup()
