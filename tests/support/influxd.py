@@ -7,6 +7,7 @@ already running.
 """
 
 import json
+import os
 import random
 import signal
 import socket
@@ -15,8 +16,10 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
+from functools import cache
+from itertools import cycle
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TextIO
@@ -45,10 +48,20 @@ def free_port() -> int:
     listener restarts would else, now and then, connect to itself and keep the port.
     """
     while True:
-        port = random.SystemRandom().randrange(15_000, 32_000)
+        port = next(_own_ports())
         with socket.socket() as probe, suppress(OSError):
             probe.bind(("127.0.0.1", port))
             return port
+
+
+@cache
+def _own_ports() -> Iterator[int]:
+    """Give ports that no other worker of this run gives: a server that restarts finds its port still free."""
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    ports = list(range(15_000 + worker, 32_000, workers))
+    random.SystemRandom().shuffle(ports)
+    return cycle(ports)
 
 
 def http(
