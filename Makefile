@@ -1,8 +1,8 @@
 # make demo         a simulated plant, recorded live: makes its own environment first
 # make test         everything CI runs: installs what the tests need, then checks and tests
 # make check        the quick half: lint, types, import contract, generated files
-# make faults       every row of the fault matrix, into docs/reliability.md: half an hour
-# make bench        every figure of docs/performance.md anew: half an hour, on a quiet machine
+# make faults       every row of the fault matrix, into docs/reliability.md: a quarter of an hour
+# make bench        every figure of docs/performance.md anew: forty minutes, on a quiet machine
 # make format       what the linter can mend by itself
 # make lock         the lock files anew, from pyproject.toml
 # make screenshots  the pictures of the live page in docs/pictures, from the demo in a real browser

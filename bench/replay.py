@@ -79,14 +79,11 @@ def run(options: Options) -> Result:
         (
             (
                 f"{points:,} points of {seconds:,} s of one home, text of the controller script "
-                f"({capture_mb(seconds):,.0f} MB): each PCS answer and each scan of the meter takes "
-                f"some 80 lines to "
-                "decode. The time is that of the whole command with `--no-backfill`, start and "
-                "set-up included; the "
-                "last row lets it compute the averages too. Continuous queries are installed in the "
-                "database of the replay, and find nothing, since the points are days old; the raw "
-                "database has "
-                "none."
+                f"({capture_mb(seconds):,.0f} MB): a second, with its PCS answer and its scan of the "
+                "meter, is some 70 lines. The time is that of the whole command with `--no-backfill`, start "
+                "and set-up included; the last row lets it compute the averages too. Continuous queries are "
+                "installed in the database of the replay, and find nothing, since the points are days old; "
+                "the raw database has none."
             ),
         ),
     )

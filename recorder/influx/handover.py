@@ -14,7 +14,6 @@ at a time. Doing it twice changes nothing.
 
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
-from itertools import islice
 from threading import Event
 from typing import Final
 
@@ -34,10 +33,9 @@ from recorder.store.store import Store
 from recorder.store.thinning import ENERGY, SeriesKey
 
 _MINUTES, _QUARTERS, _HOURS, _ = STEPS
-# So much is read at once: a day of minutes would be much memory for a small machine.
+# So much is read and written at once: a day of minutes would be much memory for a small machine.
 _PIECE_SECONDS: Final = 6 * 3600
 _ROUNDING_SECONDS: Final = 1e-3
-_MOST_LINES: Final = 400
 _SECOND_NS: Final = 10**9
 
 _log = structlog.get_logger(__name__)
@@ -205,19 +203,20 @@ class HandOver:
             InfluxUnreachable: Nothing answered in time; some points may have been written.
             InfluxRefused: The server does not take them now.
         """
-        known = (point for point in points if point.fields)
-        while some := list(islice(known, _MOST_LINES)):
-            present = self._present(some)
-            if anyway_s is not None:
-                present.pop(anyway_s * _SECOND_NS, None)
-            lines = []
-            for point in some:
-                had = present.get(point.time_ns, frozenset())
-                fields = {name: value for name, value in point.fields.items() if name not in had}
-                if fields:
-                    lines.append(to_line(point._replace(fields=fields)))
-            if lines:
-                self._send(lines)
+        known = [point for point in points if point.fields]
+        if not known:
+            return
+        present = self._present(known)
+        if anyway_s is not None:
+            present.pop(anyway_s * _SECOND_NS, None)
+        lines = []
+        for point in known:
+            had = present.get(point.time_ns, frozenset())
+            fields = {name: value for name, value in point.fields.items() if name not in had}
+            if fields:
+                lines.append(to_line(point._replace(fields=fields)))
+        if lines:
+            self._send(lines)
 
     def _present(self, points: Sequence[Point]) -> dict[int | None, frozenset[str]]:
         """Give which fields InfluxDB has at the times of these points, which are of one series."""

@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -52,7 +51,6 @@ else:
     work()
 """
 OF_INTEREST = re.compile(rf"(read|write)\(({READ_END}|{WRITE_END}|{SIDE_READ_END})\b|<\.\.\. read resumed>")
-needs_strace = pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
 
 
 def _traced(options: list[str], where: Path, *, fork: bool = False) -> list[str]:
@@ -97,7 +95,6 @@ def _masked(lines: list[str]) -> list[str]:
     ]
 
 
-@needs_strace
 @pytest.mark.parametrize(
     ("options", "dialect"),
     [
@@ -124,7 +121,6 @@ def _without_prefix(dialect: Dialect) -> Dialect:
     return Dialect("none", dialect.stamp, dialect.strings, durations=dialect.durations, modern=True)
 
 
-@needs_strace
 def test_a_file_names_the_process_at_the_start_of_each_line(tmp_path: Path) -> None:
     """The prefix of `-f -o` is the real one."""
     output = tmp_path / "out"
@@ -133,7 +129,6 @@ def test_a_file_names_the_process_at_the_start_of_each_line(tmp_path: Path) -> N
     assert real == _rendered(DIALECTS["file"], _calls(process))
 
 
-@needs_strace
 def test_paths_under_xx_are_in_hex(tmp_path: Path) -> None:
     """With `-y -xx` the real strace 6 writes the path of a descriptor in hex, and so does the dialect."""
     real = _traced(["-y", "-xx"], tmp_path / "none")[0]
@@ -143,7 +138,6 @@ def test_paths_under_xx_are_in_hex(tmp_path: Path) -> None:
     assert shape.search(line)
 
 
-@needs_strace
 def test_halves_are_those_of_the_real_strace(tmp_path: Path) -> None:
     """A call that another process interrupts is written in the same two halves."""
     real = _traced(["-f", "-xx"], tmp_path / "none", fork=True)

@@ -14,7 +14,6 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from recorder.influx import handover
 from recorder.influx.handover import HandOver
 from recorder.influx.server import Connection, InfluxServer
 from recorder.influx.setup import SetUp
@@ -283,11 +282,8 @@ def test_clock_that_is_behind_forgets_nothing(influxd: Influxd, tmp_path: Path) 
     assert len(handed.rows("pcs_1m")) == len(stamps)
 
 
-def test_many_buckets_without_a_known_value_end_nothing(
-    influxd: Influxd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """More buckets than are written at once of which nothing is known do not hide those behind them."""
-    monkeypatch.setattr(handover, "_MOST_LINES", 5)
+def test_many_buckets_without_a_known_value_end_nothing(influxd: Influxd, tmp_path: Path) -> None:
+    """Buckets of which nothing is known do not hide those behind them."""
     handed = database(influxd, "handed")
     begin_ns = int(datetime(2026, 10, 27, 8, 0, tzinfo=ZONE).timestamp()) * NS
     tags = (("device", "pcs"), ("site", "home"))

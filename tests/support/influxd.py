@@ -16,6 +16,7 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from functools import cache
@@ -78,7 +79,7 @@ def http(
             return error.code, error.read()
 
 
-class DatabaseServer:
+class DatabaseServer(ABC):
     """A database process that lives as long as the `with` block, or between `start` and `stop`."""
 
     ready_path: str
@@ -100,9 +101,9 @@ class DatabaseServer:
         """Everything that the server has printed so far."""
         return (self.directory / "server.log").read_text()
 
+    @abstractmethod
     def command(self) -> list[str]:
         """The command that starts the server."""
-        raise NotImplementedError
 
     def start(self) -> None:
         """Start the process on the data that its directory holds, and wait until it answers."""
