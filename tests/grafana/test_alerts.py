@@ -3,7 +3,6 @@
 import json
 import re
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -13,8 +12,8 @@ from tests.docker.compose import load
 from tests.grafana import alert_data
 from tests.grafana.alerting import ALERTING, RULES, expanded, firing, queries
 from tests.grafana.pages import DASHBOARDS
-from tests.grafana.year import Year
-from tests.support.influxd import Influxd
+from tests.grafana.year import END, Year
+from tests.support.influxd import Influxd, as_of
 
 EACH_RULE = pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule["uid"])
 BOTH_SIDES = {"fires", "other side"}
@@ -40,12 +39,12 @@ CONTACTS = (ALERTING / "contact-points.yaml").read_text()
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Influxd]:
-    """All sites of `alert_data`."""
+    """All sites of `alert_data`, as they are at `END`."""
     with Influxd(tmp_path_factory.mktemp("influxd")) as influxd:
         influxd.query('CREATE DATABASE "ess"')
         influxd.query('CREATE RETENTION POLICY "rollups" ON "ess" DURATION INF REPLICATION 1')
         by_policy: dict[str, list[str]] = {}
-        for policy, line in alert_data.lines(datetime.now(UTC)):
+        for policy, line in alert_data.lines(END):
             by_policy.setdefault(policy, []).append(line)
         for policy, lines in by_policy.items():
             influxd.write("\n".join(lines).encode(), "ess", policy)
@@ -55,7 +54,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Influxd]:
 @EACH_RULE
 def test_rule_fires_where_it_should_and_nowhere_else(server: Influxd, rule: dict[str, Any]) -> None:
     """Beyond its limit a rule fires; at the limit, for a healthy home, and once all is mended it does not."""
-    fired = firing(rule, lambda query: server.query(query, "ess"))
+    fired = firing(rule, lambda query: server.query(as_of(END, query), "ess"))
     assert {dict(labels)["site"] for labels in fired} == FIRING_SITES.get(rule["uid"], {"fires"})
     named = set(re.findall(r"\.Labels\.(\w+)", "".join(rule["annotations"].values())))
     assert all(named <= dict(labels).keys() for labels in fired)
@@ -65,7 +64,7 @@ def test_rule_fires_where_it_should_and_nowhere_else(server: Influxd, rule: dict
 def test_rule_fires_on_values_and_not_on_their_absence(server: Influxd, rule: dict[str, Any]) -> None:
     """Each query of a rule has a number for a healthy home, so that no rule is silent for want of data."""
     for query in queries(rule):
-        rows = [row for row in server.query(query, "ess") if row["site"] == "healthy"]
+        rows = [row for row in server.query(as_of(END, query), "ess") if row["site"] == "healthy"]
         assert isinstance(rows[-1]["value"], int | float)
 
 
@@ -73,10 +72,8 @@ def test_rule_fires_on_values_and_not_on_their_absence(server: Influxd, rule: di
 def test_rule_answers_on_a_year(year: Year, rule: dict[str, Any]) -> None:
     """No query of a rule errs on the database of a year, and each reads few blocks of it."""
     for query in queries(rule):
-        year.server.query(query, "ess")
-        plan = "\n".join(
-            row["EXPLAIN ANALYZE"] for row in year.server.query(f"EXPLAIN ANALYZE {query}", "ess")
-        )
+        year.ask(query)
+        plan = "\n".join(row["EXPLAIN ANALYZE"] for row in year.ask(f"EXPLAIN ANALYZE {query}"))
         assert sum(map(int, re.findall(r"blocks_decoded: (\d+)", plan))) < 200
 
 

@@ -40,7 +40,7 @@ def answers(
     year: Year, shown: dict[str, Any], time_range: TimeRange, chosen: dict[str, str] = CHOSEN
 ) -> list[list[Row]]:
     """The rows of each query of a panel."""
-    return [year.server.query(each, "ess") for each in statements(shown, time_range, chosen)]
+    return [year.ask(each) for each in statements(shown, time_range, chosen)]
 
 
 def rows(year: Year, shown: dict[str, Any], time_range: TimeRange) -> list[Row]:
@@ -113,7 +113,7 @@ def test_a_year_reads_only_what_it_needs(year: Year, page: Page) -> None:
     for target, statement in zip(shown["targets"], statements(shown, time_range), strict=True):
         bounds = re.findall(r"\$__interval_ms (>=|<) (\d+)", target["query"])
         wanted = all((sign == "<") == (milliseconds < int(bound)) for sign, bound in bounds)
-        lines = year.server.query(f"EXPLAIN ANALYZE {statement}", "ess")
+        lines = year.ask(f"EXPLAIN ANALYZE {statement}")
         read = sum(
             int(n) for row in lines for n in re.findall(r"blocks_decoded: (\d+)", row["EXPLAIN ANALYZE"])
         )
@@ -132,7 +132,7 @@ def test_variable_offers_what_was_recorded(year: Year, name: str) -> None:
     for variable in DASHBOARDS[name]["templating"]["list"]:
         if variable["type"] == "query":
             query = resolved(variable["query"], last(year, 1), CHOSEN)
-            found = {row["value"] for row in year.server.query(query, "ess")}
+            found = {row["value"] for row in year.ask(query)}
             assert found == offered[variable["name"]]
 
 
@@ -279,7 +279,7 @@ def test_power_is_the_same_from_all_data(year: Year) -> None:
         found = [
             row
             for target in shown["targets"]
-            for row in year.server.query(resolved(target["query"], day, CHOSEN, milliseconds), "ess")
+            for row in year.ask(resolved(target["query"], day, CHOSEN, milliseconds))
         ]
         assert len(found) == 86_400_000 // milliseconds
         assert sum(row["Home"] for row in found) / len(found) == pytest.approx(truth, rel=1e-6)

@@ -86,7 +86,7 @@ def test_deviation_tells_what_a_pause_hid(year: Year) -> None:
 def annotation(year: Year, name: str, days: float) -> Sequence[Row]:
     """What an annotation marks in the last days."""
     (found,) = (each for each in DASHBOARDS["energy-flows"]["annotations"]["list"] if each["name"] == name)
-    return year.server.query(resolved(found["target"]["query"], last(year, days), CHOSEN), "ess")
+    return year.ask(resolved(found["target"]["query"], last(year, days), CHOSEN))
 
 
 def test_annotations_mark_pauses(year: Year) -> None:

@@ -28,12 +28,14 @@ from recorder.profiles.model import Profile
 from recorder.profiles.parse import parse_profile
 from recorder.simulator.plant import Plant, PlantState
 from recorder.tariffs.model import parse_tariffs
-from tests.support.influxd import Influxd, Row
+from tests.support.influxd import Influxd, Row, as_of
 
 SITE = "24/7 \"Müllers\" Haus, Nr. 3 'am See' (oben)"
 """Begins with a number, holds all that a query could stumble over."""
 SECOND_SITE = "second"
 ZONE = ZoneInfo("Europe/Berlin")
+END = datetime(2026, 6, 17, 12, 41, tzinfo=UTC)
+"""The end of each run's year is the same: at night, or near a change of clocks, panels rightly differ."""
 DAYS = 366
 SAMPLED_SECONDS = 5 * 3600
 HEALTH_SECONDS = 4 * 86_400
@@ -112,6 +114,10 @@ class Year(NamedTuple):
         """The moment of the last sample."""
         return datetime.fromtimestamp(self.truth.end_s, UTC)
 
+    def ask(self, statement: str) -> list[Row]:
+        """The rows of a statement, whose `now()` is that of the year."""
+        return self.server.query(as_of(self.now, statement), "ess")
+
 
 @contextmanager
 def shared_year(directory: Path, own: Path, step_seconds: int = STEP_SECONDS) -> Iterator[Year]:
@@ -121,7 +127,7 @@ def shared_year(directory: Path, own: Path, step_seconds: int = STEP_SECONDS) ->
         flock(lock, LOCK_EX)
         if not (directory / "truth").exists():
             with _server(directory / "influxd") as server:
-                truth = fill(server, int(datetime.now(UTC).timestamp()) // 60 * 60, step_seconds)
+                truth = fill(server, int(END.timestamp()), step_seconds)
                 server.stop()
             (directory / "truth").write_bytes(pickle.dumps(truth))
     truth = pickle.loads((directory / "truth").read_bytes())

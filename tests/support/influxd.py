@@ -9,6 +9,7 @@ already running.
 import json
 import os
 import random
+import re
 import signal
 import socket
 import subprocess
@@ -19,6 +20,7 @@ import urllib.request
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
+from datetime import UTC, datetime
 from functools import cache
 from itertools import cycle
 from pathlib import Path
@@ -77,6 +79,14 @@ def http(
     except urllib.error.HTTPError as error:
         with error:
             return error.code, error.read()
+
+
+def as_of(now: datetime, statement: str) -> str:
+    """The statement as it would be read at another moment than the server's `now()`."""
+    moment = f"'{now.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%fZ}'"
+    # Else a query that fills gaps would fill them up to the server's own time.
+    bounded = re.sub(r"\btime > now\(\) - (\w+)", rf"time > {moment} - \1 AND time <= {moment}", statement)
+    return bounded.replace("now()", moment)
 
 
 class DatabaseServer(ABC):
