@@ -104,7 +104,7 @@ def _milliseconds(text: str) -> int:
 def _start(time_from: str, end: datetime) -> datetime:
     midnight = end.replace(hour=0, minute=0, second=0, microsecond=0)
     begins = {"now/d": midnight, "now/M": midnight.replace(day=1), "now/y": midnight.replace(month=1, day=1)}
-    return begins.get(time_from) or end - timedelta(milliseconds=_milliseconds(time_from))
+    return begins.get(time_from) or end.astimezone(UTC) - timedelta(milliseconds=_milliseconds(time_from))
 
 
 def _format_time(table: list[Row], options: Row, zone: ZoneInfo) -> list[Row]:
