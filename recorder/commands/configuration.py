@@ -90,10 +90,10 @@ def _clashes(document: Document, profiles: list[Profile]) -> list[Mistake]:
         )
         for first, second, address in find_overlaps(profiles)
     ]
-    seen: set[tuple[str, str]] = set()
+    seen: set[str] = set()
     for index, profile in enumerate(profiles):
-        if (profile.measurement, profile.device) in seen:
-            problem = f"another device is {profile.device} in {profile.measurement} already"
+        if profile.device in seen:
+            problem = f"another device is {profile.device} already"
             mistakes.append(document.mistake(("devices", index), problem, "give it another device: name"))
-        seen.add((profile.measurement, profile.device))
+        seen.add(profile.device)
     return mistakes
