@@ -10,6 +10,7 @@ from functools import partial
 from threading import Thread
 
 import structlog
+from apscheduler.executors.asyncio import AsyncIOExecutor
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from apscheduler.triggers.base import BaseTrigger
 
@@ -39,6 +40,19 @@ class _Pause(BaseTrigger):  # type: ignore[misc]  # the library has no types
 
     def get_next_fire_time(self, previous_fire_time: datetime | None, now: datetime) -> datetime:  # noqa: ARG002  # the library's signature
         return now + self._length
+
+
+class _Executor(AsyncIOExecutor):  # type: ignore[misc]  # the library has no types
+    """Lets what runs when the scheduler is shut down come to its end."""
+
+    def shutdown(self, wait: bool = True) -> None:  # noqa: ARG002  # the library's signature
+        """Forget what runs: the library's own cancels it, though its thread goes on, and logs an error."""
+        self._pending_futures.clear()
+
+
+def new_scheduler() -> AsyncIOScheduler:
+    """Give a scheduler of the running event loop, to be started, without a job."""
+    return AsyncIOScheduler(timezone="UTC", executors={"default": _Executor()})
 
 
 def schedule_audit(scheduler: AsyncIOScheduler, setup: SetUp, audit_every_seconds: float) -> None:

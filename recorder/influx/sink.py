@@ -10,8 +10,6 @@ from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Final
 
-from apscheduler.schedulers.asyncio import AsyncIOScheduler
-
 from recorder.influx.dead_letters import DIRECTORY, DeadLetters
 from recorder.influx.handover import HandOver
 from recorder.influx.influxql import parse_duration
@@ -22,6 +20,7 @@ from recorder.influx.retention import FOR_EVER, Retention
 from recorder.influx.savings import DailySavings
 from recorder.influx.schedule import (
     begin_anew,
+    new_scheduler,
     schedule_audit,
     schedule_look,
     schedule_repair,
@@ -160,7 +159,7 @@ class InfluxSink:
                 on_rejected=self.dead_letters.add,
             ),
         )
-        self._scheduler = AsyncIOScheduler(timezone="UTC")
+        self._scheduler = new_scheduler()
         schedule_look(self._scheduler, self.dead_letters)
         if self._manage:
             schedule_audit(self._scheduler, self._set_up, settings.queries.audit_every_seconds)
