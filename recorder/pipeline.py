@@ -9,18 +9,18 @@ Takes chunks of text with the time of their receipt, gives points. Does no I/O, 
 from collections import Counter
 from collections.abc import Callable
 from operator import itemgetter
-from typing import Final
+from typing import Final, NamedTuple
 
-from recorder.modbus.exchange import Bus, Buses, Exchange
-from recorder.points.clock import DEFAULT_TOLERANCE_SECONDS, ControllerClock
+from recorder.modbus.exchange import Bus, Buses, BusesState, Exchange
+from recorder.points.clock import DEFAULT_TOLERANCE_SECONDS, ClockState, ControllerClock
 from recorder.points.flow import FlowBalance
 from recorder.points.point import Point
-from recorder.points.scan import Scan, ScanAssembler
+from recorder.points.scan import Scan, ScanAssembler, ScanState
 from recorder.profiles.catalogue import Catalogue
 from recorder.profiles.model import Profile
 from recorder.profiles.readings import INVALID
 from recorder.strace.runs import Run, RunDecoder, Single, span_of_reads_ns
-from recorder.strace.syscalls import DEFAULT_MAX_LINE_BYTES
+from recorder.strace.syscalls import DEFAULT_MAX_LINE_BYTES, TextState
 
 _Numbered = tuple[int, Exchange]
 _TimeOf = Callable[[int, int | None], int | None]
@@ -28,6 +28,23 @@ _TimeOf = Callable[[int, int | None], int | None]
 
 # A larger jump of the device's poll counter is a restart, not samples that were lost.
 _MOST_LOST_SAMPLES: Final = 3600
+
+
+class PipelineState(NamedTuple):
+    """Where each stage stands. Two pipelines that stand alike give the same for what comes.
+
+    What was counted is no part of it; `scans`, `polls` and `repeats` are by device, scans in the order
+    in which devices were first seen.
+    """
+
+    text: TextState
+    buses: BusesState
+    scans: tuple[tuple[str, ScanState], ...]
+    meter: tuple[int, float] | None
+    clock: ClockState
+    lag_ns: int
+    polls: dict[str, float]
+    repeats: dict[str, tuple[int, int]]
 
 
 class Pipeline:
@@ -62,6 +79,34 @@ class Pipeline:
         self._lag_ns = 0
         self._polls: dict[str, float] = {}
         self._repeats: dict[str, tuple[int, int]] = {}
+
+    @property
+    def state(self) -> PipelineState:
+        """Where the pipeline stands, as a value of its own."""
+        return PipelineState(
+            self._text.state,
+            self._buses.state,
+            tuple((device, assembler.state) for device, assembler in self._scans.items()),
+            self._flow.meter,
+            self._clock.state,
+            self._lag_ns,
+            dict(self._polls),
+            dict(self._repeats),
+        )
+
+    def resume(self, state: PipelineState) -> None:
+        """Go on from where another pipeline of the same catalogue stood."""
+        profiles = {profile.device: profile for profile in self._catalogue.profiles}
+        self._text.resume(state.text)
+        self._buses.resume(state.buses)
+        self._scans = {device: ScanAssembler(profiles[device]) for device, _ in state.scans}
+        for device, scan in state.scans:
+            self._scans[device].resume(scan)
+        self._flow.resume(state.meter)
+        self._clock.resume(state.clock)
+        self._lag_ns = state.lag_ns
+        self._polls = dict(state.polls)
+        self._repeats = dict(state.repeats)
 
     @property
     def clock_offset_seconds(self) -> float:

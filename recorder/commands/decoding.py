@@ -1,8 +1,8 @@
-"""Captured files decoded side by side, by processes of their own.
+"""Captured text decoded side by side, by processes of their own.
 
-Takes files, gives the lines of their points in pieces, each file's in its order, with the times that
-they span. Holds one piece a process, and no more than a pipe takes: a process waits until its pieces are
-taken. Never writes anywhere.
+Takes parts of files, gives the lines of their points in pieces, each part's in its order, with the times
+that they span. Holds one piece a process, and no more than a pipe takes: a process waits until its pieces
+are taken. Never writes anywhere, and never joins one part to another.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import Self
 
 from recorder.commands.configuration import Configuration
-from recorder.pipeline import Pipeline
+from recorder.pipeline import Pipeline, PipelineState
 from recorder.points.flow import FlowBalance
 from recorder.points.line_protocol import to_line
 from recorder.points.point import Point
@@ -28,8 +28,33 @@ from recorder.sources.replay import UNREADABLE, chunks, open_capture, pace_of
 
 
 @dataclass(frozen=True, slots=True)
+class Part:
+    """The text of a capture from byte `start` to `end`, which is None for the end of the capture.
+
+    `begin` is when the capture begins, for text without stamps; None lets it end at the file's last change.
+    """
+
+    file: Path
+    begin: datetime | None = None
+    start: int = 0
+    end: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Footing:
+    """What a process begins a part with, in place of all the text before it.
+
+    `state` is where a pipeline stood before the last `warm_up_bytes` of that text, or of all of it as far
+    as anyone knows; None is the beginning of a capture.
+    """
+
+    state: PipelineState | None = None
+    warm_up_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Piece:
-    """What a piece of a file holds: the lines of its points, and how many bytes of text they were.
+    """What a piece of a part holds: the lines of its points, and how many bytes of text they were.
 
     `untimed` counts points that have no line, because their text has no stamps and that of others has.
     `first_ns` and `last_ns` are the earliest and the latest time of a point, None where there is none.
@@ -40,6 +65,15 @@ class Piece:
     untimed: int
     first_ns: int | None
     last_ns: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """A part is done: where its pipeline stood before and behind it, and what was counted in between."""
+
+    before: PipelineState
+    behind: PipelineState
+    counts: Counter[str]
 
 
 def pipeline_of(configuration: Configuration, site: str) -> Pipeline:
@@ -62,14 +96,8 @@ class DecodingError(Exception):
     """A file could not be decoded to its end; the message says why."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Order:
-    file: Path
-    begin: datetime | None
-
-
 class Decoders:
-    """Processes that decode files; they begin at once, and end with the `with` block.
+    """Processes that decode parts; they begin at once, and end with the `with` block.
 
     To be opened before threads and an event loop are there: the processes are forks.
 
@@ -104,35 +132,32 @@ class Decoders:
             process.terminate()
             process.join()
 
-    async def decode(self, file: Path, begin: datetime | None, counts: Counter[str]) -> AsyncIterator[Piece]:
-        """Let a process that has nothing to do decode a file; no more files at a time than processes.
+    async def decode(self, part: Part, footing: Footing) -> AsyncIterator[Piece | Decoded]:
+        """Let a process that has nothing to do decode a part; no more parts at a time than processes.
 
-        Args:
-            file: the capture.
-            begin: when it begins, for text without stamps; None lets it end at the file's last change.
-            counts: what the pipeline counted is added here at the end.
+        Gives the pieces of the part, and `Decoded` as the last of all.
 
         Raises:
             DecodingError: the file cannot be read, or the process was ended.
         """
         connection = self._waiting.pop()
         try:
-            connection.send(_Order(file, begin))
+            connection.send((part, footing))
             while True:
                 match await _received(connection):
                     case Piece() as piece:
                         yield piece
-                    case Counter() as counted:
-                        counts.update(counted)
-                        break
+                    case Decoded() as decoded:
+                        self._waiting.append(connection)
+                        yield decoded
+                        return
                     case reason:
-                        raise DecodingError(f"cannot read {file} to its end: {reason}")
+                        raise DecodingError(f"cannot read {part.file} to its end: {reason}")
         except (EOFError, OSError):
             raise DecodingError(
-                f"a process that decoded {file} was ended from outside, perhaps for lack of memory; "
+                f"a process that decoded {part.file} was ended from outside, perhaps for lack of memory; "
                 "run it again, with a smaller --jobs: repeats change nothing"
             ) from None
-        self._waiting.append(connection)
 
 
 async def _received(connection: Connection) -> object:
@@ -158,26 +183,37 @@ def _work(
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     with suppress(EOFError, OSError):
         while True:
-            order: _Order = connection.recv()
-            counts: Counter[str] = Counter()
+            part, footing = connection.recv()
             try:
-                for piece in _pieces(order, configuration, site, counts):
-                    connection.send(piece)
+                for message in decode_part(part, footing, pipeline_of(configuration, site)):
+                    connection.send(message)
             except UNREADABLE as error:
                 connection.send(str(error))
-            else:
-                connection.send(counts)
 
 
-def _pieces(order: _Order, configuration: Configuration, site: str, counts: Counter[str]) -> Iterator[Piece]:
-    pipeline = pipeline_of(configuration, site)
-    pace = pace_of(order.file, order.begin)
-    with open_capture(order.file) as stream:
-        for chunk in chunks(stream):
+def decode_part(part: Part, footing: Footing, pipeline: Pipeline) -> Iterator[Piece | Decoded]:
+    """Decode a part with a fresh pipeline; give its pieces, and `Decoded` as the last of all.
+
+    Raises:
+        OSError, EOFError, lzma.LZMAError, zlib.error: the file cannot be read.
+    """
+    is_cut = part.start > 0 or part.end is not None
+    pace = None if is_cut else pace_of(part.file, part.begin)
+    if footing.state is not None:
+        pipeline.resume(footing.state)
+    with open_capture(part.file) as stream:
+        if part.start > 0:
+            stream.seek(part.start - footing.warm_up_bytes)
+        for chunk in chunks(stream, footing.warm_up_bytes):
+            pipeline.feed(chunk, None)
+        pipeline.counts.clear()
+        before = pipeline.state
+        for chunk in chunks(stream, None if part.end is None else part.end - part.start):
             points = pipeline.feed_paced(chunk, pace.at_ns) if pace else pipeline.feed(chunk, None)
             yield _piece(points, len(chunk))
-    yield _piece(pipeline.finish(), 0)
-    counts.update(pipeline.counts)
+    if part.end is None:
+        yield _piece(pipeline.finish(), 0)
+    yield Decoded(before, pipeline.state, pipeline.counts)
 
 
 def _piece(points: list[Point], text_bytes: int) -> Piece:

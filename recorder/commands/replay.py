@@ -18,12 +18,13 @@ from typing import Final
 
 import click
 from rich.console import Console
-from rich.progress import Progress
+from rich.progress import Progress, TaskID
 
 from recorder.commands.configuration import Configuration
 from recorder.commands.decode import print_counts
-from recorder.commands.decoding import Decoders, DecodingError
+from recorder.commands.decoding import Decoders, DecodingError, Part
 from recorder.commands.options import config_option, fail, load_or_exit
+from recorder.commands.seams import Captures, cut
 from recorder.influx.dead_letters import DIRECTORY, lines_in
 from recorder.influx.errors import InfluxError
 from recorder.influx.sink import InfluxSink, open_server, set_up_of
@@ -55,7 +56,7 @@ _APPENDED_LINES: Final = 1000
 @click.option(
     "--jobs",
     type=click.IntRange(min=1),
-    help="How many files are decoded at a time, each by a process of its own. Default: one a core.",
+    help="How many processes decode, each a file, or a part of a large one, at a time. Default: one a core.",
 )
 @click.option("--no-backfill", is_flag=True, help="Do not compute averages and energies of the files' time.")
 @config_option
@@ -74,6 +75,8 @@ def replay(
     FILES are strace text, plain or compressed (.gz, .xz, .bz2), in the order of their time. The same file
     again changes nothing: its points have the same times. Text without stamps is given times by the
     controller's habit of polling once a second; a file that has stamps (-ttt) must have them throughout.
+    Several files are decoded side by side, and so are the parts of a large one that has stamps and is not
+    compressed.
 
     With --dead-letters, what InfluxDB takes now leaves the dead letters, and what it refuses again stays.
     """
@@ -95,9 +98,14 @@ def replay(
             asyncio.run(job.run_dead_letters(files))
         else:
             begin = start.replace(tzinfo=UTC) if start else None
-            processes = min(jobs or len(os.sched_getaffinity(0)), len(files))
+            parts = [
+                part
+                for number, file in enumerate(files)
+                for part in cut(file, begin if number == 0 else None)
+            ]
+            processes = min(jobs or len(os.sched_getaffinity(0)), len(parts))
             with Decoders(configuration, site or configuration.settings.site, processes) as decoders:
-                asyncio.run(job.run(files, begin, decoders))
+                asyncio.run(job.run(parts, decoders))
     except DecodingError as error:
         fail(str(error))
     except UNREADABLE as error:
@@ -135,26 +143,28 @@ class _Replay:
         self.untimed = 0
         self.figures: dict[str, float] = {}
 
-    async def run(self, files: tuple[Path, ...], begin: datetime | None, decoders: Decoders) -> None:
-        """Write every point of the files; wait for an InfluxDB that goes away meanwhile.
+    async def run(self, parts: Sequence[Part], decoders: Decoders) -> None:
+        """Write every point of the parts; wait for an InfluxDB that goes away meanwhile.
 
         Raises:
             DecodingError: a file could not be decoded to its end.
         """
-        orders = iter([(file, begin if number == 0 else None) for number, file in enumerate(files)])
+        captures = Captures(parts, decoders.decode)
+        self.counts = captures.counts
         async with self._writing() as sink:
             with _progress() as progress:
+                tasks: dict[Path, TaskID] = {}
 
                 async def serve() -> None:
-                    for file, file_begin in orders:
-                        task = progress.add_task(file.name, total=_text_bytes(file))
-                        async for piece in decoders.decode(file, file_begin, self.counts):
-                            sink.append_lines(piece.lines)
-                            self.untimed += piece.untimed
-                            self._note(piece.first_ns)
-                            self._note(piece.last_ns)
-                            progress.advance(task, piece.text_bytes)
-                            await _wait_for_queue(sink, _FULL_POINTS)
+                    async for file, piece in captures.pieces():
+                        if file not in tasks:
+                            tasks[file] = progress.add_task(file.name, total=_text_bytes(file))
+                        sink.append_lines(piece.lines)
+                        self.untimed += piece.untimed
+                        self._note(piece.first_ns)
+                        self._note(piece.last_ns)
+                        progress.advance(tasks[file], piece.text_bytes)
+                        await _wait_for_queue(sink, _FULL_POINTS)
 
                 await _all_or_none([serve() for _ in range(decoders.jobs)])
                 sink.flush()

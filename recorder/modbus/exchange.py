@@ -45,10 +45,25 @@ class Exchange(NamedTuple):
     captured_at_ns: int | None
 
 
+class BusState(NamedTuple):
+    """What a bus has taken and not finished: bytes, requests as their frames, and exchanges in doubt."""
+
+    written: bytes
+    read: bytes
+    pending: bytes | None
+    doubted: tuple[bytes, ...]
+    held: tuple[Exchange, ...]
+
+
+BusesState = tuple[tuple[tuple[int, int], BusState], ...]
+"""The state of each bus by process and descriptor, the one that was silent for longest first."""
+
+
 class _Request:
     """A request that waits for its answer; it never changes, as buses share it."""
 
     def __init__(self, frame: bytes) -> None:
+        self.frame = frame
         self.unit = frame[0]
         self.function = frame[1]
         self.decoded = self.function in _DECODED_FUNCTIONS
@@ -80,6 +95,20 @@ class Bus:
         self._pending: _Request | None = None
         self._doubted: list[_Request] = []
         self._held: list[Exchange] = []
+
+    @property
+    def state(self) -> BusState:
+        """Where the bus stands: what it will give depends on this and on what comes."""
+        pending = self._pending.frame if self._pending else None
+        doubted = tuple(request.frame for request in self._doubted)
+        return BusState(self._written, self._read, pending, doubted, tuple(self._held))
+
+    def resume(self, state: BusState) -> None:
+        """Go on from where another bus stood."""
+        self._written, self._read, pending, doubted, held = state
+        self._pending = _Request(pending) if pending else None
+        self._doubted = [_Request(frame) for frame in doubted]
+        self._held = list(held)
 
     def wrote(self, data: bytes, *, complete: bool) -> None:
         """Take bytes that the master wrote; `complete` is False where the tap cut them."""
@@ -256,6 +285,17 @@ class Buses:
     def __init__(self, counts: Counter[str]) -> None:
         self._counts = counts
         self._buses: dict[tuple[int, int], Bus] = {}
+
+    @property
+    def state(self) -> BusesState:
+        """Where the buses stand."""
+        return tuple((key, bus.state) for key, bus in self._buses.items())
+
+    def resume(self, state: BusesState) -> None:
+        """Go on from where other buses stood."""
+        self._buses = {key: Bus(self._counts) for key, _ in state}
+        for key, of_bus in state:
+            self._buses[key].resume(of_bus)
 
     def bus(self, key: tuple[int, int]) -> Bus:
         """Give the bus of a process and its descriptor, a new one where there is none."""

@@ -22,12 +22,22 @@ Each change of the offset of a stream is counted in `clock_steps`.
 """
 
 from collections import Counter
-from typing import Final
+from typing import Final, NamedTuple
 
 DEFAULT_TOLERANCE_SECONDS: Final = 2.0
 
 # A network may hold text back for this long before a larger offset is taken for a set clock.
 _LONGEST_STALL_NS: Final = 60 * 10**9
+
+
+class ClockState(NamedTuple):
+    """What was learned of a controller's clock, all in Unix ns or ns; the last two are of the line before."""
+
+    offset_ns: int | None
+    lagging_since_ns: int | None
+    least_lag_ns: int
+    stamped_at_ns: int
+    received_at_ns: int
 
 
 class ControllerClock:
@@ -53,6 +63,22 @@ class ControllerClock:
     def offset_seconds(self) -> float:
         """What is added to a stamp, in s; 0 while the clocks agree."""
         return (self._offset_ns or 0) / 1e9
+
+    @property
+    def state(self) -> ClockState:
+        """Where the clock stands: what it will give depends on this and on what comes."""
+        return ClockState(
+            self._offset_ns,
+            self._lagging_since_ns,
+            self._least_lag_ns,
+            self._stamped_at_ns,
+            self._received_at_ns,
+        )
+
+    def resume(self, state: ClockState) -> None:
+        """Go on from where another clock stood."""
+        self._offset_ns, self._lagging_since_ns, self._least_lag_ns = state[:3]
+        self._stamped_at_ns, self._received_at_ns = state[3:]
 
     def correct(self, stamped_at_ns: int, received_at_ns: int) -> int:
         """Give the time of a line, all in Unix ns: when it was stamped, and when it arrived."""

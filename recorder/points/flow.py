@@ -113,6 +113,15 @@ class FlowBalance:
         self._max_age_ns = round(meter_max_age_seconds * 1e9)
         self._meter: tuple[int, float] | None = None
 
+    @property
+    def meter(self) -> tuple[int, float] | None:
+        """The meter's latest point, which the next one of the PCS is joined to: Unix ns, and W."""
+        return self._meter
+
+    def resume(self, meter: tuple[int, float] | None) -> None:
+        """Go on from where the balance of the same site stood."""
+        self._meter = meter
+
     def feed(self, point: Point) -> Point | None:
         """Take any point of the site, and give the `flow` point where it allows one."""
         if point.time_ns is None:

@@ -19,6 +19,14 @@ class Scan(NamedTuple):
     captured_at_ns: int | None
 
 
+class ScanState(NamedTuple):
+    """An open scan: what it holds, in the order of the bus, and when its first and last answers were read."""
+
+    values: tuple[tuple[str, float], ...]
+    began_at_ns: int | None
+    last_at_ns: int | None
+
+
 class ScanAssembler:
     """Collects the answers of one device on one bus into scans.
 
@@ -34,6 +42,16 @@ class ScanAssembler:
         self._values: dict[str, float] = {}
         self._began_at_ns: int | None = None
         self._last_at_ns: int | None = None
+
+    @property
+    def state(self) -> ScanState:
+        """Where the assembler stands: what it will give depends on this and on what comes."""
+        return ScanState(tuple(self._values.items()), self._began_at_ns, self._last_at_ns)
+
+    def resume(self, state: ScanState) -> None:
+        """Go on from where another assembler of the same profile stood."""
+        values, self._began_at_ns, self._last_at_ns = state
+        self._values = dict(values)
 
     def feed(self, values: dict[str, float], captured_at_ns: int | None) -> list[Scan]:
         """Take the readings of one answer, and give the scans that it closes."""

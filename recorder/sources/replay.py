@@ -8,6 +8,7 @@ import bz2
 import gzip
 import lzma
 import re
+import sys
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -87,9 +88,21 @@ def pace_of(path: Path, begin: datetime | None) -> Pace | None:
     return Pace(path.stat().st_mtime_ns - round(lines / rate * 1e9), rate)
 
 
-def chunks(stream: BinaryIO) -> Iterator[bytes]:
-    """Give the text in pieces."""
-    while chunk := stream.read(_CHUNK_BYTES):
+def begins_with_stamps(path: Path) -> bool:
+    """Tell whether the first lines of a capture have stamps.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    with open_capture(path) as stream:
+        return has_stamps(stream.read(_SAMPLE_BYTES))
+
+
+def chunks(stream: BinaryIO, most_bytes: int | None = None) -> Iterator[bytes]:
+    """Give the text in pieces: all of it, or so many bytes."""
+    left = sys.maxsize if most_bytes is None else most_bytes
+    while chunk := stream.read(min(left, _CHUNK_BYTES)):
+        left -= len(chunk)
         yield chunk
 
 

@@ -60,6 +60,14 @@ class Outcome(NamedTuple):
     stamped_at_ns: int | None
 
 
+class TextState(NamedTuple):
+    """What a decoder has taken and not finished: a line without its end, and halves of calls by process."""
+
+    tail: bytes
+    skipping_line: bool
+    begun: tuple[tuple[int, Begun], ...]
+
+
 # Stands for a line that could not be read: it may have been any transfer of any process.
 UNREADABLE: Final = Transfer(0, -1, written=False, data=b"", complete=False, stamped_at_ns=None)
 
@@ -156,6 +164,16 @@ class SyscallDecoder:
         self._skipping_line = False
         # What a process began and has not finished.
         self._begun: dict[int, Begun] = {}
+
+    @property
+    def state(self) -> TextState:
+        """Where the decoder stands: what it will give depends on this and on the text that comes."""
+        return TextState(self._tail, self._skipping_line, tuple(self._begun.items()))
+
+    def resume(self, state: TextState) -> None:
+        """Go on from where another decoder stood."""
+        self._tail, self._skipping_line, begun = state
+        self._begun = dict(begun)
 
     def feed(self, chunk: bytes) -> list[Transfer]:
         """Take the next bytes of the stream, and give the transfers that they complete."""

@@ -15,6 +15,8 @@ from shutil import copytree
 
 import pytest
 
+from recorder.commands.seams import PART_BYTES, cut
+from recorder.simulator.faults import parse_faults
 from recorder.simulator.plant import Plant
 from recorder.simulator.strace_text import DIALECTS
 from recorder.simulator.stream import SiteStream
@@ -59,6 +61,32 @@ def test_files_side_by_side_give_what_one_after_the_other_gives(tmp_path: Path, 
     found = points(influxd, "of_3")
     assert len(found["pcs"]) == 4 * SECONDS
     assert len(found["flow"]) == 4 * (SECONDS - 1)  # none before the first sample of the meter
+    assert found == points(influxd, "of_1")
+
+
+def test_parts_of_a_large_file_side_by_side_give_what_one_process_gives(
+    tmp_path: Path, influxd: Influxd
+) -> None:
+    """A damaged file large enough to be cut is the same points and counts by three processes as by one."""
+    file = tmp_path / "large.strace"
+    stream = SiteStream(Plant(1, BEGIN_S), DIALECTS["ttt"], parse_faults("all"), seed=1)
+    text = b"".join(second.texts[0] for second in islice(stream, SECONDS))
+    # The same seconds over and over: what is damaged in each is the same.
+    file.write_bytes(text * (1 + 3 * PART_BYTES // len(text)))
+    assert len(cut(file, None)) == 3
+    counted = []
+    for jobs in ("1", "3"):
+        env = {
+            "ESS_INFLUXDB_URL": influxd.url,
+            "ESS_INFLUXDB_DATABASE": f"of_{jobs}",
+            "ESS_DATA_DIR": str(tmp_path),
+        }
+        done = ess_recorder("replay", "--jobs", jobs, "--no-backfill", str(file), env=env)
+        assert done.returncode == 0, done.stderr
+        counted.append(done.stderr)
+    assert counted[0] == counted[1]
+    found = points(influxd, "of_3")
+    assert len(found["pcs"]) > SECONDS // 2
     assert found == points(influxd, "of_1")
 
 
