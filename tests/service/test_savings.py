@@ -1,7 +1,7 @@
 """Savings by the service itself and by its command, on a real InfluxDB, with a tariff file."""
 
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -10,7 +10,9 @@ import pytest
 from tests.support.influxd import Influxd, Row, wait_until
 from tests.support.service import Service, ess_recorder
 
-ZONE = ZoneInfo("Europe/Berlin")
+# Where it is noon, so that no day ends during a test; the sign of these names is that of the way to UTC.
+NOON_ZONE = f"Etc/GMT{datetime.now(UTC).hour - 12:+d}"
+ZONE = ZoneInfo(NOON_ZONE)
 TARIFF = "currency: EUR\ntariffs: [{valid_from: 2020-01-01, import_price: 0.5}]"
 
 
@@ -23,6 +25,11 @@ def influxd(tmp_path: Path) -> Iterator[Influxd]:
         server.write("\n".join(quarters()).encode(), "ess", "rollups")
         (tmp_path / "tariff.yaml").write_text(TARIFF)
         yield server
+
+
+def by_local_days(directory: Path) -> dict[str, str]:
+    """What the fixture's energies are counted by: its tariff and its time zone."""
+    return {"ESS_TARIFF_FILE": str(directory / "tariff.yaml"), "ESS_TIMEZONE": NOON_ZONE}
 
 
 def midnight(days_ago: int) -> int:
@@ -46,7 +53,7 @@ def stored(influxd: Influxd) -> dict[int, float]:
 
 def test_service_computes_yesterday_and_today(tmp_path: Path, influxd: Influxd) -> None:
     """With a tariff file the savings of yesterday and today are there after the start, and no older ones."""
-    with Service(tmp_path, influxd.url, ESS_TARIFF_FILE=str(tmp_path / "tariff.yaml")):
+    with Service(tmp_path, influxd.url, **by_local_days(tmp_path)):
         wait_until(lambda: bool(stored(influxd)))
     found = stored(influxd)
     assert found.keys() == {midnight(1), midnight(0)}
@@ -56,7 +63,7 @@ def test_service_computes_yesterday_and_today(tmp_path: Path, influxd: Influxd) 
 
 def test_command_computes_all_days(tmp_path: Path, influxd: Influxd) -> None:
     """Without days the command computes from the oldest energy to today, and says how many."""
-    env = {"ESS_INFLUXDB_URL": influxd.url, "ESS_TARIFF_FILE": str(tmp_path / "tariff.yaml")}
+    env = {"ESS_INFLUXDB_URL": influxd.url, **by_local_days(tmp_path)}
     done = ess_recorder("savings", env=env)
     assert (done.returncode, done.stdout) == (0, b"3 days written\n")
     assert stored(influxd).keys() == {midnight(2), midnight(1), midnight(0)}
@@ -64,7 +71,7 @@ def test_command_computes_all_days(tmp_path: Path, influxd: Influxd) -> None:
 
 def test_command_computes_the_days_it_is_given(tmp_path: Path, influxd: Influxd) -> None:
     """Days are local ones, both ends included."""
-    env = {"ESS_INFLUXDB_URL": influxd.url, "ESS_TARIFF_FILE": str(tmp_path / "tariff.yaml")}
+    env = {"ESS_INFLUXDB_URL": influxd.url, **by_local_days(tmp_path)}
     day = f"{datetime.fromtimestamp(midnight(1), ZONE):%Y-%m-%d}"
     assert ess_recorder("savings", "--from", day, "--to", day, env=env).stdout == b"1 days written\n"
     assert stored(influxd).keys() == {midnight(1)}

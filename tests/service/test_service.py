@@ -168,11 +168,14 @@ def test_refused_points_are_told_until_they_were_sent_again(tmp_path: Path, infl
         return "replay --dead-letters" in "".join(service.health()[1]["problems"])
 
     influxd.query("CREATE DATABASE ess")
-    # Of the same shard, so that its integer forbids the floats.
-    influxd.write(b"pcs,device=other active_power=1i", "ess")
+    begin_s = int(time.time()) - 5
+    # Of the same shard, or of both where one ends meanwhile, so that its integer forbids the floats. Of a
+    # field without extremes: its rollup is a float all the same, should a minute end meanwhile.
+    conflicts = [b"pcs,device=other frequency=1i %d" % (at_s * SECOND) for at_s in (begin_s, begin_s + 5)]
+    influxd.write(b"\n".join(conflicts), "ess")
     service = Service(tmp_path, influxd.url)
     with service:
-        service.send(record(int(time.time()) - 5, 5)[0])
+        service.send(record(begin_s, 5)[0])
         wait_until(lambda: tells_of_them(service))
     with service:
         wait_until(lambda: tells_of_them(service))

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from recorder.simulator.faults import FaultRates
-from recorder.simulator.plant import Plant
+from recorder.simulator.plant import Plant, PlantSettings
 from recorder.simulator.strace_text import DIALECTS
 from recorder.simulator.stream import ExpectedSample, SiteStream
 from tests.support.influxd import wait_until
@@ -31,8 +31,13 @@ class Answer(NamedTuple):
 
 
 def recent(seconds: int) -> tuple[bytes, list[ExpectedSample]]:
-    """Text of the last seconds up to now, both devices in one stream, and the samples in it."""
-    stream = SiteStream(Plant(5, int(time.time()) - seconds), DIALECTS["ttt"], FaultRates(), 5)
+    """Text of the last seconds up to now, both devices in one stream, and the samples in it.
+
+    The home stands where it is noon: at night there would be no PV, at dawn less than answers are rounded to.
+    """
+    now_s = int(time.time())
+    at_noon = PlantSettings(longitude_deg=(43_200 - now_s % 86_400) / 240)
+    stream = SiteStream(Plant(5, now_s - seconds, at_noon), DIALECTS["ttt"], FaultRates(), 5)
     pieces = list(islice(stream, seconds))
     return b"".join(piece.texts[0] for piece in pieces), [s for piece in pieces for s in piece.truth]
 
