@@ -23,7 +23,7 @@ from recorder.sources.replay import UNREADABLE, begins_with_stamps, is_compresse
 
 Decode = Callable[[Part, Footing], AsyncIterator[Piece | Decoded]]
 
-# A part is some minutes of a home, its points a few MB, and what is decoded twice a thirtieth of it.
+# A part is half an hour of a home, its points are 2 MB, and a thirtieth of it is decoded twice.
 PART_BYTES: Final = 8 << 20
 WARM_UP_BYTES: Final = 1 << 18
 
