@@ -27,6 +27,11 @@ if TYPE_CHECKING:
 Row = dict[str, Any]
 
 _WRONG_USER = "set the user name, password or token that InfluxDB knows"
+_NOT_DONE = "InfluxDB does not carry the statement out"
+_OTHER_TYPE = (
+    "another program wrote that field as that type; where nothing else in the measurement is needed, "
+    "take it away with DROP MEASUREMENT"
+)
 _WRONG_URL = "check the URL: what answers there is no InfluxDB"
 _FAST_COMPRESSION = 1
 _QUOTED = re.compile(r"'(?:[^'\\]|\\.)*'?")
@@ -159,7 +164,8 @@ class InfluxServer:
             result = document["results"][0] if answer.status == 200 else document
             if "error" in result:
                 reason = _redacted(str(result["error"]))
-                raise InfluxRefused(answer.status, reason, "InfluxDB does not carry the statement out")
+                remedy = _OTHER_TYPE if "already exists as type" in reason else _NOT_DONE
+                raise InfluxRefused(answer.status, reason, remedy)
             return _rows(result)
         except (ValueError, LookupError, TypeError, AttributeError):
             raise InfluxRefused(answer.status, reason, _WRONG_URL) from None

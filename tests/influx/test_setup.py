@@ -13,6 +13,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from recorder.influx.backfill import bucket_start, steps
+from recorder.influx.errors import InfluxRefused
 from recorder.influx.influxql import duration, parse_duration
 from recorder.influx.retention import Retention, policy
 from recorder.influx.schedule import schedule_audit
@@ -221,6 +222,22 @@ def test_backfill_leaves_out_what_retention_no_longer_keeps(influxd: Influxd) ->
     assert setup.backfill(now - timedelta(days=3), now, now, quiet) > 0
     assert influxd.query("SELECT * FROM rollups.pcs_1m", "ess")
     assert not influxd.query("SELECT * FROM avg10.pcs_avg10", "ess")
+
+
+def test_remedy_for_a_field_of_another_type_mends_a_backfill(influxd: Influxd) -> None:
+    """What refuses the averages, an integer that another program wrote, is named with what ends it."""
+    setup = set_up(influxd)
+    setup.apply()
+    begin, end = (datetime(2026, 6, 1, 12, minute, tzinfo=UTC) for minute in (0, 1))
+    at_ns = int(begin.timestamp()) * NS
+    influxd.write(b"pcs_1m,device=other active_power_max=1i %d" % at_ns, "ess", "rollups")
+    influxd.write(line("pcs", at_ns, {"active_power": 5.0}), "ess")
+    with pytest.raises(InfluxRefused, match=r"pcs_1m.*integer.*DROP MEASUREMENT"):
+        setup.backfill(begin, end, datetime.now(UTC), quiet)
+    influxd.query("DROP MEASUREMENT pcs_1m", "ess")
+    setup.backfill(begin, end, datetime.now(UTC), quiet)
+    (row,) = influxd.query("SELECT active_power_max FROM rollups.pcs_1m", "ess")
+    assert row["active_power_max"] == 5.0
 
 
 async def test_scheduled_audit_repairs_without_being_asked(influxd: Influxd) -> None:
