@@ -23,10 +23,9 @@ from recorder.health import Facts, SourceState, health_of, report_of
 from recorder.influx.influxql import parse_duration
 from recorder.influx.sink import open_sink
 from recorder.pipeline import Pipeline
-from recorder.points.flow import FlowBalance
-from recorder.points.health import MEASUREMENT as HEALTH_MEASUREMENT
 from recorder.points.health import sample_age_point, source_point, start_point, writer_point
 from recorder.points.point import Point
+from recorder.points.site import Site
 from recorder.profiles.catalogue import Catalogue
 from recorder.profiles.model import Profile
 from recorder.settings import ListenerSettings, Settings
@@ -125,8 +124,9 @@ class Recorder:
         self._settings = settings
         self._catalogue = Catalogue(profiles)
         self._observe = observe
+        self._measurements = frozenset(profile.measurement for profile in profiles)
         self._started_ns = time.time_ns()
-        self._flows: dict[str, FlowBalance] = {}
+        self._sites: dict[str, Site] = {}
         self._newest_ns: dict[tuple[str, str], int] = {}
         self._sources = [self._source(listener) for listener in settings.listeners]
         self._housekeeping: asyncio.Task[None] | None = None
@@ -173,6 +173,8 @@ class Recorder:
             self._housekeeping.cancel()
             with suppress(asyncio.CancelledError):
                 await self._housekeeping
+        for site in self._sites.values():
+            self._publish(site.finish())
         await self.influx.stop(STOP_WITHIN_SECONDS)
         await asyncio.to_thread(self._store.close)
         await asyncio.to_thread(self.queue.close)
@@ -217,11 +219,9 @@ class Recorder:
         )
 
         def open_stream(site: str) -> _Stream:
-            flow = self._flows.setdefault(site, FlowBalance(self._settings.flow.meter_max_age_seconds))
             pipeline = Pipeline(
                 self._catalogue,
-                site,
-                flow,
+                self._site(site),
                 max_line_bytes=settings.max_line_bytes,
                 clock_tolerance_seconds=self._settings.clock.tolerance_seconds,
             )
@@ -232,6 +232,16 @@ class Recorder:
         source = _Source(own_site, StraceTcpListener(options, open_stream))
         return source
 
+    def _site(self, name: str) -> Site:
+        """Return a site, whose counters continue where an earlier run ended."""
+        site = self._sites.get(name)
+        if site is None:
+            profiles = self._catalogue.profiles
+            site = self._sites[name] = Site(name, profiles, self._settings.flow.meter_max_age_seconds)
+            for profile in profiles:
+                site.start_counters(profile.device, self._store.last_readings(name, profile))
+        return site
+
     def _publish(self, points: Sequence[Point]) -> None:
         if not points:
             return
@@ -240,7 +250,7 @@ class Recorder:
         self._web.publish(points)
         for point in points:
             tags = dict(point.tags)
-            if "device" in tags and point.measurement != HEALTH_MEASUREMENT and point.time_ns is not None:
+            if point.measurement in self._measurements and point.time_ns is not None:
                 self._newest_ns[tags["site"], tags["device"]] = point.time_ns
         if self._observe is not None:
             self._observe(points)

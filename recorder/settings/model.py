@@ -31,7 +31,7 @@ from recorder.yaml_document import Allowed
 
 # Keys whose value is text even where it looks like a number, a truth value or nothing.
 TEXT_KEYS = frozenset(
-    {"site", "timezone", "data_dir", "name", "bind", "hosts", "profile", "device", "url", "database"}
+    {"site", "timezone", "data_dir", "name", "bind", "hosts", "profile", "device", "role", "url", "database"}
     | {"username", "password", "password_file", "token", "token_file", "raw", "avg10", "rollups"}
     | {"minutes", "quarter_hours", "hours", "days", "tariff_file"}
 )
@@ -84,7 +84,7 @@ class HttpSettings(_Model):
 
 
 class DeviceSettings(_Model):
-    """A device that streams may carry; `unit` and `device` override the profile's."""
+    """A device that streams may carry; `unit`, `device` and `role` override the profile's."""
 
     profile: Annotated[
         str,
@@ -95,6 +95,10 @@ class DeviceSettings(_Model):
     device: Annotated[
         Annotated[str, Field(pattern=r"\A[a-z][a-z0-9_]{0,63}\z")] | None,
         Allowed("a name of up to 64 of a-z, 0-9 and _, with a letter first"),
+    ] = None
+    role: Annotated[
+        Literal["inverter", "hybrid_inverter", "grid_meter", "battery", "submeter", "other"] | None,
+        Allowed("inverter, hybrid_inverter, grid_meter, battery, submeter or other"),
     ] = None
 
 
