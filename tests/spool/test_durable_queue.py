@@ -148,9 +148,7 @@ class DiskMachine(RuleBasedStateMachine):
 
 def test_nothing_is_lost_or_doubled_by_commits_and_restarts() -> None:
     """In any order of calls, commits and restarts each line is given until it is accepted, and once."""
-    run_state_machine_as_test(
-        DiskMachine, settings=settings(max_examples=60, stateful_step_count=30, deadline=None)
-    )
+    run_state_machine_as_test(DiskMachine, settings=settings(max_examples=60, stateful_step_count=30))
 
 
 def test_what_was_committed_and_not_accepted_is_there_after_a_restart(tmp_path: Path) -> None:
@@ -371,7 +369,7 @@ def test_many_flipped_bytes_are_detected(tmp_path: Path, flips: int) -> None:
     assert assert_exactly_told(tmp_path / "queue", lines) > 0
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.binary(max_size=600), st.integers(0, 2))
 def test_any_bytes_in_place_of_a_file_are_survived(content: bytes, which: int) -> None:
     """Whatever a segment, the cursor or the lock holds, the queue starts and goes on."""
