@@ -8,7 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from recorder.commands.configuration import load_configuration
@@ -76,7 +76,6 @@ def test_points_carry_the_stamp_of_their_last_byte(dialect: str) -> None:
     assert [point.time_ns for point in of_devices(points)] == [sample.at_ns for sample in truth]
 
 
-@settings(deadline=None)  # the first example makes the text
 @given(st.lists(st.integers(0, 25_000), max_size=40))
 def test_any_split_gives_the_same_points(cuts: list[int]) -> None:
     """However the network cuts the stream, points and counts are the same."""
@@ -91,7 +90,6 @@ class LineByLine(SyscallDecoder):
         return [Single(number, transfer) for number, transfer in enumerate(self.feed(chunk))]
 
 
-@settings(deadline=None)  # the first example makes the text
 @given(st.data())
 def test_joined_reads_give_what_single_ones_give(data: st.DataObject) -> None:
     """Points, times and counts do not depend on joining reads, whatever the text and the clocks."""
@@ -114,7 +112,6 @@ def test_joined_reads_give_what_single_ones_give(data: st.DataObject) -> None:
     assert joined.clock_offset_seconds == plain.clock_offset_seconds
 
 
-@settings(deadline=None)  # the first example makes the text
 @given(st.data())
 def test_paced_text_gives_what_its_lines_give_one_by_one(data: st.DataObject) -> None:
     """Text to which a pace gives times has the points and counts that its lines have, each with its time."""
@@ -174,7 +171,6 @@ def test_arbitrary_bytes_never_raise_and_make_no_point(chunks: list[bytes]) -> N
     assert [*points, *pipeline.finish()] == []
 
 
-@settings(deadline=None)  # the first example makes the text
 @given(st.data())
 def test_damaged_text_never_makes_a_wrong_value(data: st.DataObject) -> None:
     """Whatever noise stands in place of a part of the stream, each value that comes out is the plant's.

@@ -4,7 +4,7 @@ import pickle
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from recorder.pipeline import Pipeline
@@ -25,7 +25,6 @@ def fed(pipeline: Pipeline, text: bytes, received_at_ns: int | None) -> list[Poi
     return points
 
 
-@settings(deadline=None)  # the first example makes the text
 @given(st.data())
 def test_resumed_pipeline_gives_what_the_first_one_gives(data: st.DataObject) -> None:
     """Wherever a damaged stream is cut, points and counts are those of the pipeline that took all of it."""

@@ -23,7 +23,7 @@ def states(speed: float, seconds: int) -> Iterator[PlantState]:
         yield plant.sample(before.at_s + second)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.floats(1, 1440))
 def test_time_lapse_counts_what_was_shown(speed: float) -> None:
     """At any speed a second of the bus adds one poll, and one second of each power to its counter."""

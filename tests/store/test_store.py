@@ -21,7 +21,7 @@ from recorder.store.database import FILE_NAME
 from recorder.store.history import Question, history
 from recorder.store.store import Store, StoreLimits
 from recorder.store.thinning import SeriesKey, Thinning
-from tests.support.influxd import wait_until
+from tests.support.influxd import TIMEOUT_SECONDS, wait_until
 from tests.support.service import ROOT
 
 MINUTES, QUARTERS, HOURS, DAYS = STEPS
@@ -339,13 +339,13 @@ def test_many_sites_are_stored_in_portions_and_are_whole_at_any_time(tmp_path: P
     )
     flushing = threading.Thread(target=store.flush, args=(3600.0,), daemon=True)
     flushing.start()
-    wait_until(lambda: _stored_minutes(tmp_path) > 0, 30)
+    wait_until(lambda: _stored_minutes(tmp_path) > 0)
     assert _stored_minutes(tmp_path) < len(sites)
     wanted = {SeriesKey(site, "pcs", "pcs"): ("power",) for site in sites}
     found = store.read(wanted, MINUTES, NOW, NOW + 60)
     assert {key.site for key, buckets in found.items() if buckets} == set(sites)
     store.close()
-    flushing.join(timeout=30)
+    flushing.join(timeout=TIMEOUT_SECONDS)
     assert not flushing.is_alive()
     assert _stored_minutes(tmp_path) == len(sites)
 
