@@ -22,6 +22,7 @@ from recorder.commands.options import fail
 from recorder.simulator.drive import OnSecond, Pace, Progress, Receiver, make_sites
 from recorder.simulator.drive import simulate as drive
 from recorder.simulator.faults import FAULTS, FaultRates, parse_faults
+from recorder.simulator.homes import HOMES
 from recorder.simulator.strace_text import DIALECTS
 from recorder.simulator.stream import SiteStream, StreamSecond
 
@@ -38,14 +39,18 @@ def _faults(_context: click.Context, _option: click.Parameter, value: str) -> Fa
 @click.command()
 @click.option("--host", default="127.0.0.1", show_default=True, help="Where the receiver listens.")
 @click.option(
-    "--pcs-port", type=click.IntRange(1, 65535), default=5001, show_default=True, help="TCP port of the PCS."
+    "--pcs-port",
+    type=click.IntRange(1, 65535),
+    default=5001,
+    show_default=True,
+    help="TCP port of inverters.",
 )
 @click.option(
     "--powermeter-port",
     type=click.IntRange(1, 65535),
     default=5002,
     show_default=True,
-    help="TCP port of the meter.",
+    help="TCP port of meters.",
 )
 @click.option("--sites", type=click.IntRange(1), default=1, show_default=True, help="How many homes.")
 @click.option(
@@ -68,6 +73,13 @@ def _faults(_context: click.Context, _option: click.Parameter, value: str) -> Fa
     help=f"What goes wrong, rates from 0 to 1. Names: {', '.join(FAULTS)}.",
 )
 @click.option("--seed", type=int, default=1, show_default=True, help="The same seed gives the same homes.")
+@click.option(
+    "--home",
+    type=click.Choice(list(HOMES)),
+    default="ess",
+    show_default=True,
+    help="; ".join(f"{name}: {home.description}" for name, home in HOMES.items()) + ".",
+)
 @click.option(
     "--dialect",
     type=click.Choice(list(DIALECTS)),
@@ -100,6 +112,7 @@ def simulate(
     start: datetime | None,
     faults: FaultRates,
     seed: int,
+    home: str,
     dialect: str,
     output: str | None,
     truth: IO[str] | None,
@@ -117,7 +130,9 @@ def simulate(
         raise click.UsageError("--output takes the text of one home and an end: use --sites 1 and --seconds")
     start_s = int(start.replace(tzinfo=UTC).timestamp()) if start else int(time.time())
     both = both or output is not None
-    streams = make_sites(range(seed, seed + sites), start_s, DIALECTS[dialect], faults, both=both)
+    streams = make_sites(
+        range(seed, seed + sites), start_s, DIALECTS[dialect], faults, both=both, home=HOMES[home]
+    )
     record = _truth_writer(truth)
     pace = Pace(speed if speed is not None else (0 if output else 1), seconds)
     if output is not None:

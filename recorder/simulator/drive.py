@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from itertools import count
 
 from recorder.simulator.faults import FaultRates
+from recorder.simulator.homes import HOMES, Home
 from recorder.simulator.plant import Plant
 from recorder.simulator.strace_text import Dialect
 from recorder.simulator.stream import SiteStream, StreamSecond
@@ -52,15 +53,26 @@ class Progress:
     problem: str = ""
 
 
-def make_sites(
-    seeds: Sequence[int], start_s: int, dialect: Dialect, faults: FaultRates, *, both: bool
+def make_sites(  # noqa: PLR0913 - what a site is made of
+    seeds: Sequence[int],
+    start_s: int,
+    dialect: Dialect,
+    faults: FaultRates,
+    *,
+    both: bool,
+    home: Home = HOMES["ess"],
 ) -> list[SiteStream]:
     """Give a site for each seed, with a plant of its own that starts at Unix time `start_s`.
 
     Raises:
         ValueError: both processes in one stream, and a dialect that does not tell them apart.
     """
-    return [SiteStream(Plant(seed, start_s), dialect, faults, seed, both=both) for seed in seeds]
+    return [
+        SiteStream(
+            Plant(seed, start_s, home.settings), dialect, faults, seed, both=both, devices=home.devices
+        )
+        for seed in seeds
+    ]
 
 
 async def simulate(
@@ -126,8 +138,11 @@ class _Link:
         """Send `text`, with a new connection after each of `tears`.
 
         Returns:
-            Whether all of it was handed to the network. A patient link tries until it was.
+            Whether all of it was handed to the network; no text needs no connection. A patient link tries
+            until it was.
         """
+        if not text:
+            return True
         start = 0
         for end in (*tears, len(text)):
             if start:

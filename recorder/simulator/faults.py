@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 
 from recorder.modbus.frames import exception_response, read_response
 from recorder.simulator.polls import PCS, Device, Poll
-from recorder.simulator.registers import READ_HOLDING_REGISTERS, UNIT
+from recorder.simulator.registers import READ_HOLDING_REGISTERS
 from recorder.simulator.strace_text import NO_POLL, NO_PROCESS, Call, Line, Remark
 
 
@@ -141,13 +141,13 @@ class FaultInjector:
         if name == "unanswered":
             return b""
         if name == "exception":
-            return exception_response(UNIT, READ_HOLDING_REGISTERS, self._random.choice((2, 4, 6)))
+            return exception_response(poll.request[0], READ_HOLDING_REGISTERS, self._random.choice((2, 4, 6)))
         answer = bytearray(poll.response)
         if name == "crc":
             answer[self._random.randrange(len(answer))] ^= self._random.randrange(1, 256)
         if name == "implausible":
             answer[3 + _SOC_AT_BYTE : 7 + _SOC_AT_BYTE] = IMPLAUSIBLE_SOC_RAW.to_bytes(4)
-            return read_response(UNIT, READ_HOLDING_REGISTERS, bytes(answer[3:-2]))
+            return read_response(answer[0], READ_HOLDING_REGISTERS, bytes(answer[3:-2]))
         return bytes(answer)
 
     def cut(self, calls: list[Call]) -> list[Call]:

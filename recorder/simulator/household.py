@@ -1,4 +1,4 @@
-"""What a household draws: base load, fridge, cooking, washing, kettle, lights.
+"""What a household draws: base load, fridge, cooking, washing, kettle, lights; and a heat pump.
 
 Takes a seed and a time, gives the power on each of three phases. Never looks back: a day's plan
 follows from the seed and the date alone.
@@ -11,6 +11,7 @@ from typing import NamedTuple
 from recorder.simulator.noise import SmoothNoise, seeded
 
 DAY_SECONDS = 86400
+_HEAT_PUMP_CYCLE_SECONDS = 2700
 
 
 class _Run(NamedTuple):
@@ -70,6 +71,26 @@ class Household:
                 if run.start <= change < run.end:
                     phases[run.phase] += run.power_w
             self._phases_w.append((phases[0], phases[1], phases[2]))
+
+
+class HeatPump:
+    """A heat pump with a thermostat.
+
+    Args:
+        seed: what tells this heat pump from another.
+        power_w: what its compressor draws at most.
+    """
+
+    def __init__(self, seed: str, power_w: int) -> None:
+        self._power_cw = power_w * 100
+        self._demand = SmoothNoise(f"{seed}/demand", 9000)
+        self._load = SmoothNoise(f"{seed}/load", 600)
+
+    def power_cw(self, epoch_seconds: int) -> int:
+        """Give its power at a Unix time, 0.01 W: 6 W while it waits."""
+        if epoch_seconds / _HEAT_PUMP_CYCLE_SECONDS % 1 > self._demand.at(epoch_seconds):
+            return 600
+        return int(self._power_cw * (0.6 + 0.4 * self._load.at(epoch_seconds)))
 
 
 # Chance of a day, earliest and latest hour, shortest and longest run in s, phase, lowest and highest W.

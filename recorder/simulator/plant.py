@@ -1,15 +1,15 @@
-"""The plant: sun, household, battery and grid of one home, advanced in steps of whole seconds.
+"""The plant: sun, household, inverters, battery and grid of one home, advanced in steps of whole seconds.
 
 Takes a seed, settings and a start, gives a `PlantState` in the units in which the devices publish it.
 Never reads a clock, and never lets energy appear or vanish: powers are whole numbers of register
-units, so home = PCS + meter and the counters, which add up those powers, are exact.
+units, so home = inverters + meter and the counters, which add up those powers, are exact.
 """
 
 from dataclasses import dataclass
 from math import cos, pi
 from typing import Final, NamedTuple
 
-from recorder.simulator.household import DAY_SECONDS, Household
+from recorder.simulator.household import DAY_SECONDS, HeatPump, Household
 from recorder.simulator.noise import SmoothNoise, seeded
 from recorder.simulator.sun import clear_sky_irradiance, sun_vector
 
@@ -18,12 +18,18 @@ _WARM_UP_STEP_SECONDS: Final = 300
 _PANEL_EFFICIENCY: Final = 0.86
 _BATTERY_RAMP_W_PER_S: Final = 1500
 _LINE_OHM: Final = 0.18
+# The inverter without a battery: what it keeps of the power of its panels, and what it needs to run.
+_INVERTER_LOSS: Final = 0.03
+_INVERTER_OWN_W: Final = 5
+# Hours of the night, by the sun, in which a battery is charged from the grid.
+_NIGHT_HOURS: Final = range(1, 5)
 
 # device.md: the user's figure is (raw - 45) * 100 / 905 %, raw in 0.1 %.
 SOC_RAW_EMPTY: Final = 45
 SOC_RAW_SPAN: Final = 905
 CWS_PER_CKWH: Final = 3_600_000
 WS_PER_DKWH: Final = 360_000
+WS_PER_CKWH: Final = 36_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +44,11 @@ class PvString:
 
 @dataclass(frozen=True, slots=True)
 class PlantSettings:
-    """What is built into one home. Latitude north and longitude east are positive."""
+    """What is built into one home. Latitude north and longitude east are positive.
+
+    `hybrid` is the PCS with its strings and its battery, `inverter` the panels of a second inverter that
+    has no battery. `heat_pump_w` and `night_charge_w`, W, are 0 where there is no such thing.
+    """
 
     latitude_deg: float = 51.2
     longitude_deg: float = 9.8
@@ -52,6 +62,10 @@ class PlantSettings:
     soc_min_percent: float = 4.0
     soc_max_percent: float = 95.0
     warm_up_seconds: int = DAY_SECONDS
+    hybrid: bool = True
+    inverter: PvString | None = None
+    heat_pump_w: int = 0
+    night_charge_w: int = 0
 
 
 class PlantState(NamedTuple):
@@ -85,6 +99,12 @@ class PlantState(NamedTuple):
     phase_imported_cws: tuple[int, ...]
     phase_exported_cws: tuple[int, ...]
     home_power_cw: int
+    heat_pump_power_cw: int
+    heat_pump_cws: int
+    inverter_power_w: int
+    inverter_pv_power_w: int
+    inverter_ws: int
+    inverter_pv_ws: int
 
     @property
     def loss_w(self) -> int:
@@ -142,6 +162,9 @@ class Plant:
         self._edges = SmoothNoise(f"{seed}/edges", 35)
         self._grid_frequency = SmoothNoise(f"{seed}/frequency", 13)
         self._grid_voltages = tuple(SmoothNoise(f"{seed}/voltage{phase}", 240) for phase in range(3))
+        self._heat_pump = HeatPump(f"{seed}/heat pump", self.settings.heat_pump_w)
+        inverter = self.settings.inverter
+        self._strings = (*self.settings.strings, *((inverter,) if inverter else ()))
         self._sky_slot = self._now_s // _SKY_SECONDS
         self._sky = self._clear_sky(self._sky_slot)
         self._next_sky = self._clear_sky(self._sky_slot + 1)
@@ -152,6 +175,9 @@ class Plant:
         self._pcs_w = 0
         self._pv_w = (0, 0)
         self._pv_v = (0, 0)
+        self._inverter_pv_w = 0
+        self._inverter_w = 0
+        self._heat_pump_cw = 0
         self._loads_cw = (0, 0, 0)
         self._charged_ws = random.randrange(10**9, 3 * 10**9)
         self._discharged_ws = int(self._charged_ws * 0.87)
@@ -160,6 +186,9 @@ class Plant:
         self._phase_imported_cws = [self._imported_cws // 3] * 3
         self._phase_exported_cws = [self._exported_cws, 0, 0]
         self._polls = random.randrange(10**6, 5 * 10**7)
+        self._heat_pump_cws = random.randrange(10**11, 10**12)
+        self._inverter_pv_ws = random.randrange(10**9, 10**10)
+        self._inverter_ws = int(self._inverter_pv_ws * 0.96)
         self.advance(self.settings.warm_up_seconds, step_seconds=_WARM_UP_STEP_SECONDS)
 
     @property
@@ -220,16 +249,25 @@ class Plant:
             phase_imported_cws=tuple(self._phase_imported_cws),
             phase_exported_cws=tuple(self._phase_exported_cws),
             home_power_cw=sum(self._loads_cw),
+            heat_pump_power_cw=self._heat_pump_cw,
+            heat_pump_cws=self._heat_pump_cws,
+            inverter_power_w=self._inverter_w,
+            inverter_pv_power_w=self._inverter_pv_w,
+            inverter_ws=self._inverter_ws,
+            inverter_pv_ws=self._inverter_pv_ws,
         )
 
     def _step(self, seconds: int) -> None:
         self._now_s += seconds
         # The controller acts on what it saw one step ago, so the grid sees each jump for a moment.
-        wanted_w = sum(self._loads_cw) // 100
+        wanted_w = sum(self._loads_cw) // 100 - self._inverter_w
         self._loads_cw = self._household.power_cw(self._now_s)
-        self._generate()
-        self._run_battery(wanted_w, seconds)
-        self._curtail()
+        if self.settings.heat_pump_w:
+            self._run_heat_pump(seconds)
+        self._generate(seconds)
+        if self.settings.hybrid:
+            self._run_battery(wanted_w, seconds)
+            self._curtail()
         self._count_grid(seconds)
         moved_ws = self._battery_w * seconds
         if moved_ws > 0:
@@ -241,7 +279,14 @@ class Plant:
         self._warm(seconds)
         self._polls += seconds
 
-    def _generate(self) -> None:
+    def _run_heat_pump(self, seconds: int) -> None:
+        self._heat_pump_cw = self._heat_pump.power_cw(self._now_s)
+        self._heat_pump_cws += self._heat_pump_cw * seconds
+        first, second, third = self._loads_cw
+        part, rest = divmod(self._heat_pump_cw, 3)
+        self._loads_cw = (first + part, second + part, third + part + rest)
+
+    def _generate(self, seconds: int) -> None:
         slot, since = divmod(self._now_s, _SKY_SECONDS)
         if slot != self._sky_slot:
             self._sky = self._next_sky if slot == self._sky_slot + 1 else self._clear_sky(slot)
@@ -252,7 +297,7 @@ class Plant:
         powers = []
         voltages = []
         for string, (direct, diffuse), (next_direct, next_diffuse) in zip(
-            self.settings.strings, self._sky, self._next_sky, strict=True
+            self._strings, self._sky, self._next_sky, strict=True
         ):
             irradiance = beam * (direct + (next_direct - direct) * x) + veil * (
                 diffuse + (next_diffuse - diffuse) * x
@@ -261,17 +306,19 @@ class Plant:
             powers.append(power_w)
             # A string's voltage comes up at dawn, then falls a little as the panels warm.
             voltages.append(int(string.voltage_v * min(1.0, irradiance / 8) - irradiance / 40))
-        self._pv_w = (powers[0], powers[1])
-        self._pv_v = (max(0, voltages[0]), max(0, voltages[1]))
+        if self.settings.hybrid:
+            self._pv_w = (powers[0], powers[1])
+            self._pv_v = (max(0, voltages[0]), max(0, voltages[1]))
+        if self.settings.inverter:
+            self._inverter_pv_w = powers[2]
+            self._inverter_w = max(0, powers[2] - int(_INVERTER_LOSS * powers[2]) - _INVERTER_OWN_W)
+            self._inverter_pv_ws += self._inverter_pv_w * seconds
+            self._inverter_ws += self._inverter_w * seconds
 
-    def _clear_sky(self, slot: int) -> tuple[tuple[float, float], tuple[float, float]]:
+    def _clear_sky(self, slot: int) -> list[tuple[float, float]]:
         settings = self.settings
         sun = sun_vector(slot * _SKY_SECONDS, settings.latitude_deg, settings.longitude_deg)
-        first, second = settings.strings
-        return (
-            clear_sky_irradiance(sun, first.tilt_deg, first.azimuth_deg),
-            clear_sky_irradiance(sun, second.tilt_deg, second.azimuth_deg),
-        )
+        return [clear_sky_irradiance(sun, string.tilt_deg, string.azimuth_deg) for string in self._strings]
 
     def _clouded(self) -> tuple[float, float]:
         """Give the shares of the direct and of the diffuse light that the clouds let through."""
@@ -285,6 +332,8 @@ class Plant:
         settings = self.settings
         pv_w = sum(self._pv_w)
         target_w = wanted_w - pv_w + self._loss_w(pv_w, self._battery_w)
+        if settings.night_charge_w and self._solar_hour() in _NIGHT_HOURS:
+            target_w = -settings.night_charge_w
         step_w = _BATTERY_RAMP_W_PER_S * seconds
         power_w = min(max(target_w, self._battery_w - step_w), self._battery_w + step_w)
         above_ws = self._stored_ws - self._soc_ws(settings.soc_min_percent)
@@ -317,9 +366,9 @@ class Plant:
         return self.settings.standby_w + int(self.settings.conversion_loss * (pv_w + abs(battery_w)))
 
     def _phase_powers_cw(self) -> tuple[int, int, int]:
-        """Give what each phase buys; the PCS feeds L1."""
+        """Give what each phase buys; the PCS feeds L1, the other inverter L2."""
         first, second, third = self._loads_cw
-        return first - self._pcs_w * 100, second, third
+        return first - self._pcs_w * 100, second - self._inverter_w * 100, third
 
     def _count_grid(self, seconds: int) -> None:
         """Count as the meter does: the totals by the sum of the phases, each phase by its own sign."""
@@ -337,6 +386,9 @@ class Plant:
         year = (self._now_s / DAY_SECONDS % 365.25) / 365.25
         target_c = 17 - 5 * cos(2 * pi * year) + abs(self._battery_w) / 300
         self._temperature_c += (target_c - self._temperature_c) * min(1.0, seconds / 7200)
+
+    def _solar_hour(self) -> int:
+        return int((self._now_s + self.settings.longitude_deg * 240) % DAY_SECONDS // 3600)
 
     def _soc_ws(self, percent: float) -> float:
         return self.settings.battery_capacity_wh * 36 * percent

@@ -1,40 +1,43 @@
-"""One second on the two buses: seven requests to the meter, one to the PCS.
+"""One second on the buses: a request to an inverter, seven to a meter.
 
 Takes a `PlantState` and the masters, gives `Poll`s: request, answer and when each happened. Never
 damages them; `faults` does.
 """
 
+from collections.abc import Callable
 from random import Random
 from typing import Final, Literal, NamedTuple
 
 from recorder.modbus.frames import read_request, read_response
 from recorder.simulator.plant import PlantState
 from recorder.simulator.registers import (
+    HEAT_PUMP_UNIT,
+    INVERTER_ADDRESS,
+    INVERTER_REGISTERS,
+    INVERTER_UNIT,
     METER_SCAN,
     PCS_ADDRESS,
     PCS_REGISTERS,
     READ_HOLDING_REGISTERS,
     UNIT,
+    MeterValue,
+    as_heat_pump_meter_sees,
+    inverter_registers,
     pcs_registers,
 )
 
-Device = Literal["pcs", "powermeter"]
+Device = Literal["pcs", "powermeter", "heat_pump", "inverter"]
 PCS: Final = "pcs"
 POWERMETER: Final = "powermeter"
+HEAT_PUMP: Final = "heat_pump"
+INVERTER: Final = "inverter"
 
 _US: Final = 1000
 _MS: Final = 1_000_000
-_PCS_REQUEST: Final = read_request(UNIT, READ_HOLDING_REGISTERS, PCS_ADDRESS, PCS_REGISTERS)
-_METER_REQUESTS: Final = tuple(
-    read_request(UNIT, READ_HOLDING_REGISTERS, value.address, value.words) for value in METER_SCAN
-)
-# The meter's requests fill the second, and the PCS's long answer runs beside two of them.
-_METER_STARTS_MS: Final = (20, 150, 280, 410, 540, 670, 800)
-_PCS_STARTS_MS: Final = 360
 
 
 class Master(NamedTuple):
-    """A process of the controller that polls one device: its pid and its serial descriptor."""
+    """A process of the controller that polls a bus: its pid and its serial descriptor."""
 
     process: int
     descriptor: int
@@ -57,26 +60,89 @@ class Poll(NamedTuple):
     fault: str = ""
 
 
-def scan(state: PlantState, pcs: Master, powermeter: Master, random: Random) -> list[Poll]:
-    """Give the eight polls of the second that begins at the state's time, each bus in its real order."""
-    second_ns = state.at_s * 1_000_000_000
-    polls = []
-    for value, request, start_ms in zip(METER_SCAN, _METER_REQUESTS, _METER_STARTS_MS, strict=True):
-        asked_at_ns = second_ns + start_ms * _MS + int(random.random() * 9000) * _US
-        polls.append(
-            Poll(
-                POWERMETER,
-                powermeter,
-                value.address,
-                request,
-                read_response(UNIT, READ_HOLDING_REGISTERS, value.encode(state)),
-                asked_at_ns,
-                asked_at_ns + 45 * _MS + int(random.random() * 30000) * _US,
+class Request(NamedTuple):
+    """One request of a scan: its frame, when it begins in the second, and what answers it."""
+
+    address: int
+    frame: bytes
+    start_ms: int
+    encode: Callable[[PlantState], bytes]
+
+
+class PolledDevice(NamedTuple):
+    """A device as its master polls it, once a second.
+
+    Devices with the same `process` (0 or 1) are polled by one process and share its text, those that
+    have the same `descriptor` as well share a bus. Each request is up to `late_us` late, and its
+    answer takes `answer_ms` and up to `answer_late_us`.
+    """
+
+    name: Device
+    unit: int
+    process: int
+    descriptor: int
+    requests: tuple[Request, ...]
+    late_us: int
+    answer_ms: int
+    answer_late_us: int
+
+    def poll(self, state: PlantState, master: Master, random: Random) -> list[Poll]:
+        """Give the polls of the second that begins at the state's time."""
+        second_ns = state.at_s * 1_000_000_000
+        polls = []
+        for address, frame, start_ms, encode in self.requests:
+            asked_at_ns = second_ns + start_ms * _MS + int(random.random() * self.late_us) * _US
+            answered_at_ns = (
+                asked_at_ns + self.answer_ms * _MS + int(random.random() * self.answer_late_us) * _US
             )
-        )
-    asked_at_ns = second_ns + _PCS_STARTS_MS * _MS + int(random.random() * 20000) * _US
-    # 189 bytes at 9600 baud take 197 ms.
-    answered_at_ns = asked_at_ns + 225 * _MS + int(random.random() * 25000) * _US
-    response = read_response(UNIT, READ_HOLDING_REGISTERS, pcs_registers(state))
-    polls.append(Poll(PCS, pcs, PCS_ADDRESS, _PCS_REQUEST, response, asked_at_ns, answered_at_ns))
-    return polls
+            response = read_response(self.unit, READ_HOLDING_REGISTERS, encode(state))
+            polls.append(Poll(self.name, master, address, frame, response, asked_at_ns, answered_at_ns))
+        return polls
+
+
+def _request(
+    unit: int, address: int, words: int, start_ms: int, encode: Callable[[PlantState], bytes]
+) -> Request:
+    return Request(address, read_request(unit, READ_HOLDING_REGISTERS, address, words), start_ms, encode)
+
+
+def _meter(
+    name: Device, unit: int, view: Callable[[PlantState], PlantState], place: int = 0, meters: int = 1
+) -> PolledDevice:
+    """Give the meter with a `place` among so many on its bus: two share the second at twice the baud rate."""
+    # The requests fill the second.
+    starts_ms = ((start_ms + 1000 * place) // meters for start_ms in (20, 150, 280, 410, 540, 670, 800))
+    requests = tuple(
+        _request(unit, value.address, value.words, start_ms, _through(view, value))
+        for value, start_ms in zip(METER_SCAN, starts_ms, strict=True)
+    )
+    return PolledDevice(name, unit, 1, 4, requests, 9000 // meters, 45 // meters, 30_000 // meters)
+
+
+def _through(view: Callable[[PlantState], PlantState], value: MeterValue) -> Callable[[PlantState], bytes]:
+    return lambda state: value.encode(view(state))
+
+
+def _as_it_is(state: PlantState) -> PlantState:
+    return state
+
+
+PCS_DEVICE: Final = PolledDevice(
+    # The long answer runs beside two requests to the meter: 189 bytes at 9600 baud take 197 ms.
+    PCS, UNIT, 0, 4, (_request(UNIT, PCS_ADDRESS, PCS_REGISTERS, 360, pcs_registers),), 20_000, 225, 25_000
+)  # fmt: skip
+INVERTER_DEVICE: Final = PolledDevice(
+    INVERTER, INVERTER_UNIT, 0, 6,
+    (_request(INVERTER_UNIT, INVERTER_ADDRESS, INVERTER_REGISTERS, 110, inverter_registers),),
+    9000, 60, 20_000,
+)  # fmt: skip
+METER_DEVICE: Final = _meter(POWERMETER, UNIT, _as_it_is)
+TWO_METERS: Final = (
+    _meter(POWERMETER, UNIT, _as_it_is, 0, 2),
+    _meter(HEAT_PUMP, HEAT_PUMP_UNIT, as_heat_pump_meter_sees, 1, 2),
+)
+
+
+def scan(state: PlantState, pcs: Master, powermeter: Master, random: Random) -> list[Poll]:
+    """Give the eight polls of a second of an LG ESS, each bus in its real order."""
+    return [*METER_DEVICE.poll(state, powermeter, random), *PCS_DEVICE.poll(state, pcs, random)]

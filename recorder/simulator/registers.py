@@ -1,22 +1,28 @@
-"""The plant as its two devices publish it: Modbus registers.
+"""The plant as its devices publish it: Modbus registers.
 
 Takes a `PlantState`, gives register bytes, two a register, high byte first. Never overflows: a value
 that does not fit is the largest or smallest that does. Layout and units are those of the PCS of an
-LG ESS Gen 1 and of ABB's B21/B23/B24 meters.
+LG ESS Gen 1 and of ABB's B21/B23/B24 meters; those of the inverter without a battery are made up.
 """
 
 from collections.abc import Callable
 from struct import Struct
 from typing import Final, NamedTuple
 
-from recorder.simulator.plant import CWS_PER_CKWH, PlantState
+from recorder.simulator.plant import CWS_PER_CKWH, WS_PER_CKWH, PlantState
 
 UNIT: Final = 1
 READ_HOLDING_REGISTERS: Final = 3
 PCS_ADDRESS: Final = 0x9C72
 PCS_REGISTERS: Final = 92
 
+HEAT_PUMP_UNIT: Final = 2
+INVERTER_UNIT: Final = 3
+INVERTER_ADDRESS: Final = 0x7500
+INVERTER_REGISTERS: Final = 8
+
 _PCS_VALUES: Final = Struct(">46i")
+_INVERTER_VALUES: Final = Struct(">4i")
 _S32_LOW, _S32_HIGH = -(2**31), 2**31 - 1
 PCS_STATUS: Final = 3
 # Tenths of a degree that the warmest and the coldest cell are from the mean.
@@ -54,6 +60,23 @@ def pcs_registers(state: PlantState) -> bytes:
     values[31] = state.discharged_dkwh
     values[45] = state.heartbeat
     return _PCS_VALUES.pack(*(min(max(value, _S32_LOW), _S32_HIGH) for value in values))
+
+
+def inverter_registers(state: PlantState) -> bytes:
+    """Give the plain inverter's 8 registers: AC and PV (DC) power in W, then energies in 0.01 kWh."""
+    return _INVERTER_VALUES.pack(
+        state.inverter_power_w,
+        state.inverter_pv_power_w,
+        state.inverter_ws // WS_PER_CKWH,
+        state.inverter_pv_ws // WS_PER_CKWH,
+    )
+
+
+def as_heat_pump_meter_sees(state: PlantState) -> PlantState:
+    """Give a state whose grid connection is that of the heat pump, for the meter before it."""
+    return state._replace(
+        meter_power_cw=state.heat_pump_power_cw, imported_cws=state.heat_pump_cws, exported_cws=0
+    )
 
 
 class MeterValue(NamedTuple):

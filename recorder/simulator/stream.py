@@ -5,24 +5,26 @@ with the samples that a receiver must find in it. Never waits: pacing is for `dr
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
 from recorder.simulator.faults import DEADLY, FaultInjector, FaultRates
+from recorder.simulator.homes import HOMES
 from recorder.simulator.noise import seeded
-from recorder.simulator.plant import Plant, PlantState
-from recorder.simulator.polls import PCS, POWERMETER, Device, Master, Poll, scan
-from recorder.simulator.registers import PCS_STATUS
+from recorder.simulator.plant import WS_PER_CKWH, Plant, PlantState
+from recorder.simulator.polls import HEAT_PUMP, INVERTER, PCS, Device, Master, Poll, PolledDevice
+from recorder.simulator.registers import PCS_STATUS, as_heat_pump_meter_sees
 from recorder.simulator.strace_text import DIALECTS, NO_POLL, Call, Dialect, Remark, StraceText, calls_of
 
 
 class ExpectedSample(NamedTuple):
     """A sample that a receiver finds in the stream.
 
-    `fields` are those of the data model. `at_ns` is the stamp of the line that brought the last byte,
-    Unix time in ns. Where `certain` is False, text was damaged, or the meter's bus was out of step:
-    the sample may be missing, lack fields, have an earlier time or be joined to the scan before it.
+    `fields` are those of the data model, or of `inverter_sample`. `at_ns` is the stamp of the line that
+    brought the last byte, Unix time in ns. Where `certain` is False, text was damaged, or the meters' bus
+    was out of step: the sample may be missing, lack fields, have an earlier time or be joined to the scan
+    before it.
     """
 
     device: Device
@@ -34,8 +36,9 @@ class ExpectedSample(NamedTuple):
 class StreamSecond(NamedTuple):
     """What a site sends in one second.
 
-    `at_ns` is the beginning of the second, Unix time in ns. `texts` is one text, or the PCS's and then
-    the meter's. `tears` holds, for each text, the offsets at which its connection breaks.
+    `at_ns` is the beginning of the second, Unix time in ns. `texts` is one text, or the inverters' and then
+    the meters', empty where there are none. `tears` holds, for each text, the offsets at which its
+    connection breaks.
     """
 
     at_ns: int
@@ -54,12 +57,13 @@ class SiteStream(Iterator[StreamSecond]):
         faults: how often what goes wrong.
         seed: what decides chunks, splits and faults.
         both: both processes in one stream, or one stream each.
+        devices: what is polled, in this order.
 
     Raises:
         ValueError: both processes in one stream, and a dialect that does not tell them apart.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what a stream is made of
         self,
         plant: Plant,
         dialect: Dialect = DIALECTS["capture"],
@@ -67,6 +71,7 @@ class SiteStream(Iterator[StreamSecond]):
         seed: int = 0,
         *,
         both: bool = True,
+        devices: Sequence[PolledDevice] = HOMES["ess"].devices,
     ) -> None:
         if both and dialect.prefix == "none":
             raise ValueError("one stream of two processes needs a dialect that names them: use --separate")
@@ -76,13 +81,18 @@ class SiteStream(Iterator[StreamSecond]):
         self._dialect = dialect
         self._random = seeded(seed, "stream")
         self._injector = FaultInjector(faults or FaultRates(), seeded(seed, "faults"))
-        streams: tuple[tuple[Device, ...], ...] = ((PCS, POWERMETER),) if both else ((PCS,), (POWERMETER,))
-        self._streams = streams
-        self._texts = [StraceText(dialect, seeded(seed, "text", number)) for number in range(len(streams))]
-        self._masters: dict[Device, Master] = {
-            PCS: Master(self._random.randrange(20000, 32000), 4),
-            POWERMETER: Master(self._random.randrange(1000, 9900), 4),
-        }
+        self._devices = devices
+        self._streams = ((0, 1),) if both else ((0,), (1,))
+        self._texts = [
+            StraceText(dialect, seeded(seed, "text", number)) for number in range(len(self._streams))
+        ]
+        pids = (self._random.randrange(20000, 32000), self._random.randrange(1000, 9900))
+        self._masters = {device: Master(pids[device.process], device.descriptor) for device in devices}
+        # Every home has a meter; one without an inverter has no process 0.
+        self._processes = sorted({device.process for device in devices})
+        self._process_of = {device.name: device.process for device in devices}
+        # Devices that more than one request reads; they share one bus.
+        self._scanned = {device.name for device in devices if len(device.requests) > 1}
         self._announced = not dialect.attached
         self._doubtful_scans = 0
 
@@ -96,20 +106,24 @@ class SiteStream(Iterator[StreamSecond]):
         state = self._plant.sample(self._plant.now_s + 1)
         begin_ns = state.at_s * 1_000_000_000
         remarks = self._changes(begin_ns)
-        polls = scan(state, self._masters[PCS], self._masters[POWERMETER], self._random)
+        polls = [
+            poll
+            for device in self._devices
+            for poll in device.poll(state, self._masters[device], self._random)
+        ]
         polls = self._injector.damage_polls(polls)
-        items: list[tuple[Device, Call | Remark]] = [*remarks]
+        items: list[tuple[int, Call | Remark]] = [*remarks]
         for number, poll in enumerate(polls):
             calls = calls_of(poll, number, self._random)
             if poll.fault == "cut":
                 calls = self._injector.cut(calls)
-            items += [(poll.device, call) for call in calls]
+            items += [(self._process_of[poll.device], call) for call in calls]
         items += self._noise(polls)
         items.sort(key=lambda item: item[1].at_ns)
 
         texts, tears, harmed = [], [], {NO_POLL}
-        for devices, writer in zip(self._streams, self._texts, strict=True):
-            rendered = writer.render([item for device, item in items if device in devices])
+        for processes, writer in zip(self._streams, self._texts, strict=True):
+            rendered = writer.render([item for process, item in items if process in processes])
             lines, hit, breaks = self._injector.damage_lines(rendered, polls)
             texts.append(b"".join(lines))
             tears.append(tuple(len(b"".join(lines[: index + 1])) for index in breaks))
@@ -123,60 +137,73 @@ class SiteStream(Iterator[StreamSecond]):
         whose the answers are, until a scan passes without a fault.
         """
         faults = sum(
-            poll.device == POWERMETER and (bool(poll.fault) or number in harmed)
+            poll.device in self._scanned and (bool(poll.fault) or number in harmed)
             for number, poll in enumerate(polls)
         )
         harmed_meter = any(
-            poll.device == POWERMETER and number in harmed for number, poll in enumerate(polls)
+            poll.device in self._scanned and number in harmed for number, poll in enumerate(polls)
         )
         # A whole scan settles the doubt about one scan before it; a receiver need not hold more than that.
         allowed_faults = 1 - self._doubtful_scans
         certain = not harmed_meter and faults <= allowed_faults
         doubtful = faults >= 2 or (faults == 1 and self._doubtful_scans > 0)
         self._doubtful_scans = self._doubtful_scans + 1 if doubtful else 0
-        samples = [*_pcs_samples(state, polls, harmed), *_meter_samples(state, polls, certain=certain)]
+        samples = []
+        for device in self._devices:
+            answered = [
+                (number, poll)
+                for number, poll in enumerate(polls)
+                if poll.device == device.name and poll.fault not in DEADLY
+            ]
+            if answered:
+                number, last = answered[-1]
+                fields = _fields(state, [poll for _, poll in answered])
+                found = certain if device.name in self._scanned else number not in harmed
+                samples.append(ExpectedSample(device.name, last.answered_at_ns, fields, found))
         return tuple(sorted(samples, key=lambda sample: sample.at_ns))
 
-    def _noise(self, polls: list[Poll]) -> list[tuple[Device, Call | Remark]]:
-        device: Device = PCS if self._random.random() < 0.5 else POWERMETER
-        return [
-            (device, item) for item in self._injector.noise([poll for poll in polls if poll.device == device])
-        ]
+    def _noise(self, polls: list[Poll]) -> list[tuple[int, Call | Remark]]:
+        process = self._one_process()
+        own = [poll for poll in polls if self._process_of[poll.device] == process]
+        return [(process, item) for item in self._injector.noise(own)]
 
-    def _changes(self, at_ns: int) -> list[tuple[Device, Call | Remark]]:
+    def _one_process(self) -> int:
+        return self._processes[0 if self._random.random() < 0.5 else -1]
+
+    def _changes(self, at_ns: int) -> list[tuple[int, Call | Remark]]:
         """Announce the processes at the start, and end and restart one where that fault strikes."""
-        started: list[Device] = [] if self._announced else [PCS, POWERMETER]
+        started = [] if self._announced else self._processes
         self._announced = True
-        remarks: list[tuple[Device, Call | Remark]] = []
+        remarks: list[tuple[int, Call | Remark]] = []
         if self._injector.strikes("restart"):
-            device: Device = PCS if self._random.random() < 0.5 else POWERMETER
-            process, descriptor = self._masters[device]
-            remarks.append((device, Remark(process, at_ns, NO_POLL, "+++ exited with 0 +++")))
-            self._masters[device] = Master(process + self._random.randrange(1, 300), 9 - descriptor)
+            process = self._one_process()
+            pid = self._pid(process)
+            remarks.append((process, Remark(pid, at_ns, NO_POLL, "+++ exited with 0 +++")))
+            new_pid = pid + self._random.randrange(1, 300)
+            for device, master in self._masters.items():
+                if device.process == process:
+                    self._masters[device] = Master(new_pid, 9 - master.descriptor)
             if self._dialect.attached:
-                started = [device]
-        announcements = [self._texts[0].attached(self._masters[device].process, at_ns) for device in started]
+                started = [process]
+        announcements = [self._texts[0].attached(self._pid(process), at_ns) for process in started]
         return [*remarks, *zip(started, announcements, strict=True)]
 
-
-def _pcs_samples(state: PlantState, polls: list[Poll], harmed: set[int]) -> list[ExpectedSample]:
-    samples = []
-    for number, poll in enumerate(polls):
-        if poll.device == PCS and poll.fault not in DEADLY:
-            fields = pcs_sample(state)
-            if poll.fault == "implausible":
-                del fields["battery_soc"], fields["battery_soc_raw"]
-            samples.append(ExpectedSample(PCS, poll.answered_at_ns, fields, number not in harmed))
-    return samples
+    def _pid(self, process: int) -> int:
+        return next(master.process for device, master in self._masters.items() if device.process == process)
 
 
-def _meter_samples(state: PlantState, polls: list[Poll], *, certain: bool) -> list[ExpectedSample]:
-    answered = [poll for poll in polls if poll.device == POWERMETER and poll.fault not in DEADLY]
-    if not answered:
-        return []
-    values = meter_sample(state)
-    fields = {METER_FIELDS[poll.address]: values[METER_FIELDS[poll.address]] for poll in answered}
-    return [ExpectedSample(POWERMETER, answered[-1].answered_at_ns, fields, certain)]
+def _fields(state: PlantState, answered: list[Poll]) -> dict[str, float]:
+    """Give the fields of one device's sample, out of the answers that it gave."""
+    device = answered[0].device
+    if device == INVERTER:
+        return inverter_sample(state)
+    if device == PCS:
+        fields = pcs_sample(state)
+        if answered[0].fault == "implausible":
+            del fields["battery_soc"], fields["battery_soc_raw"]
+        return fields
+    values = meter_sample(as_heat_pump_meter_sees(state) if device == HEAT_PUMP else state)
+    return {METER_FIELDS[poll.address]: values[METER_FIELDS[poll.address]] for poll in answered}
 
 
 def pcs_sample(state: PlantState) -> dict[str, float]:
@@ -204,6 +231,16 @@ def pcs_sample(state: PlantState) -> dict[str, float]:
         "status": float(PCS_STATUS),
         "frequency": state.frequency_chz / 100,
         "polls": float(state.poll_counter),
+    }
+
+
+def inverter_sample(state: PlantState) -> dict[str, float]:
+    """Give the values that an undamaged answer of the inverter without a battery carries."""
+    return {
+        "ac_power": float(state.inverter_power_w),
+        "pv_power": float(state.inverter_pv_power_w),
+        "ac_energy": state.inverter_ws // WS_PER_CKWH / 100,
+        "pv_energy": state.inverter_pv_ws // WS_PER_CKWH / 100,
     }
 
 

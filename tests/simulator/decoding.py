@@ -1,10 +1,12 @@
 """What a receiver makes of simulated text: the recorder's own decoder, up to single readings."""
 
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 from recorder.modbus.exchange import Buses
 from recorder.profiles.catalogue import Catalogue
+from recorder.profiles.model import Profile
 from recorder.profiles.parse import parse_profile
 from recorder.profiles.readings import INVALID
 from recorder.strace.syscalls import SyscallDecoder
@@ -19,13 +21,13 @@ def shipped_profiles() -> Catalogue:
 
 
 class Decoder:
-    """Decodes one stream into (measurement, time in ns, fields) of each answer."""
+    """Decodes one stream into (measurement, time in ns, fields) of each answer; by default of an LG ESS."""
 
-    def __init__(self) -> None:
+    def __init__(self, profiles: Sequence[Profile] = ()) -> None:
         self.counts: Counter[str] = Counter()
         self._text = SyscallDecoder(self.counts)
         self._buses = Buses(self.counts)
-        self._catalogue = shipped_profiles()
+        self._catalogue = Catalogue(profiles) if profiles else shipped_profiles()
 
     def feed(self, text: bytes) -> list[tuple[str, int | None, dict[str, float]]]:
         """Give what the next bytes of the stream complete."""
