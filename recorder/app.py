@@ -19,6 +19,7 @@ from typing import Final
 
 import structlog
 
+from recorder.expected_devices import ExpectedDevices
 from recorder.health import Facts, SourceState, health_of, report_of
 from recorder.influx.influxql import parse_duration
 from recorder.influx.sink import open_sink
@@ -128,6 +129,7 @@ class Recorder:
         self._started_ns = time.time_ns()
         self._sites: dict[str, Site] = {}
         self._newest_ns: dict[tuple[str, str], int] = {}
+        self._expected = ExpectedDevices(settings, profiles)
         self._sources = [self._source(listener) for listener in settings.listeners]
         self._housekeeping: asyncio.Task[None] | None = None
         self.queue = _queue_of(settings)
@@ -152,6 +154,7 @@ class Recorder:
         await asyncio.to_thread(self.queue.open)
         # Before the first sample, so that what counters gained since the last run is known.
         await asyncio.to_thread(self._store.start)
+        self._expected.learn(await asyncio.to_thread(self._store.series))
         try:
             await self._web.start()
             for source in self._sources:
@@ -236,7 +239,11 @@ class Recorder:
         """Return a site, whose counters continue where an earlier run ended."""
         site = self._sites.get(name)
         if site is None:
-            profiles = self._catalogue.profiles
+            profiles = [
+                profile
+                for profile, device in zip(self._catalogue.profiles, self._settings.devices, strict=True)
+                if device.sites is None or name in device.sites
+            ]
             site = self._sites[name] = Site(name, profiles, self._settings.flow.meter_max_age_seconds)
             for profile in profiles:
                 site.start_counters(profile.device, self._store.last_readings(name, profile))
@@ -256,15 +263,11 @@ class Recorder:
             self._observe(points)
 
     def _sample_ages(self, now_ns: int) -> dict[tuple[str, str], float]:
-        """Give the seconds since the newest sample of each site's devices, or since the start."""
+        """Return the seconds since the newest sample of each expected device, or since the start."""
         sites = sorted(set().union(*(source.expected_sites for source in self._sources)))
         return {
-            (site, profile.device): max(
-                0, now_ns - self._newest_ns.get((site, profile.device), self._started_ns)
-            )
-            / 1e9
-            for site in sites
-            for profile in self._catalogue.profiles
+            (site, device): max(0, now_ns - self._newest_ns.get((site, device), self._started_ns)) / 1e9
+            for site, device in self._expected.among(sites, self._newest_ns)
         }
 
     async def _keep_house(self) -> None:

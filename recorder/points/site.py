@@ -87,11 +87,11 @@ class Site:
     def take(self, device: str, point: Point, counts: Counter[str]) -> list[Point]:
         """Take the next point of a device, and return it with what is derived from it.
 
-        A point without a time is returned as it is. Counter readings that are withheld are counted in
-        `counts`.
+        A point without a time, or of a device that the site does not have, is returned as it is. Counter
+        readings that are withheld are counted in `counts`.
         """
         time_ns = point.time_ns
-        if time_ns is None:
+        if time_ns is None or device not in self._profiles:
             return [point]
         fields = point.fields
         gained, withheld = self._counters[device].feed(fields, time_ns)

@@ -19,6 +19,7 @@ from recorder.settings.values import (
     NetworkText,
     OptionalFile,
     OptionalLabel,
+    OptionalSiteNames,
     OptionalUrl,
     Port,
     Seconds,
@@ -84,7 +85,11 @@ class HttpSettings(_Model):
 
 
 class DeviceSettings(_Model):
-    """A device that streams may carry; `unit`, `device` and `role` override the profile's."""
+    """A device that streams may carry; `unit`, `device` and `role` override the profile's.
+
+    `sites` names the sites that have it: it is missed there from the start. Without them it is missed where
+    it delivered before; and where there is one site only, that site has every device.
+    """
 
     profile: Annotated[
         str,
@@ -100,6 +105,7 @@ class DeviceSettings(_Model):
         Literal["inverter", "hybrid_inverter", "grid_meter", "battery", "submeter", "other"] | None,
         Allowed("inverter, hybrid_inverter, grid_meter, battery, submeter or other"),
     ] = None
+    sites: OptionalSiteNames = None
 
 
 class ReaderSettings(_Model):
@@ -220,3 +226,13 @@ class Settings(_Model):
     queries: QueriesSettings = QueriesSettings()
     flow: FlowSettings = FlowSettings()
     clock: ClockSettings = ClockSettings()
+
+    @property
+    def site_names(self) -> frozenset[str]:
+        """Every site that a stream may have."""
+        names: set[str] = set()
+        for listener in self.listeners:
+            names.update(listener.sites.values())
+            if listener.site or not listener.sites:
+                names.add(listener.site or self.site)
+        return frozenset(names)
