@@ -21,7 +21,7 @@ from typing import Final, NamedTuple
 from bench.report import CannotRunError, Options, Result, Row, Target
 from recorder.commands.configuration import load_configuration
 from recorder.pipeline import Pipeline
-from recorder.points.flow import FlowBalance
+from recorder.points.site import Site
 from recorder.profiles.catalogue import Catalogue
 from recorder.simulator.plant import Plant
 from recorder.simulator.strace_text import DIALECTS
@@ -130,7 +130,7 @@ def _timed(text: bytes, work: Callable[[bytes], None]) -> Turn:
 
 
 def _decode(catalogue: Catalogue, name: str, text: bytes) -> None:
-    pipeline = Pipeline(catalogue, "home", FlowBalance())
+    pipeline = Pipeline(catalogue, Site("home", catalogue.profiles))
     points = 0
     for start in range(0, len(text), _CHUNK_BYTES):
         points += len(pipeline.feed(text[start : start + _CHUNK_BYTES], None))

@@ -28,8 +28,8 @@ from typing import Protocol
 import structlog
 
 from recorder.pipeline import Pipeline
-from recorder.points.flow import FlowBalance
 from recorder.points.line_protocol import to_line
+from recorder.points.site import Site
 from recorder.profiles.catalogue import Catalogue
 from recorder.profiles.parse import parse_profile
 from recorder.resources import shipped_config_dir
@@ -126,7 +126,7 @@ def home(seconds: int) -> Iterator[list[bytes]]:
     start_s = 1_781_780_400
     stream = SiteStream(Plant(5, start_s), DIALECTS["ttt"], FaultRates(), 5)
     pipeline = Pipeline(
-        Catalogue(profiles), "home", FlowBalance(5.0), max_line_bytes=65536, clock_tolerance_seconds=2.0
+        Catalogue(profiles), Site("home", profiles), max_line_bytes=65536, clock_tolerance_seconds=2.0
     )
     lines: list[bytes] = []
     for second, piece in enumerate(islice(stream, seconds), 1):

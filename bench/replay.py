@@ -19,8 +19,8 @@ from bench.report import CannotRunError, Options, Result, Row, Target
 from bench.write import BATCH_POINTS, write_raw
 from recorder.commands.configuration import load_configuration
 from recorder.pipeline import Pipeline
-from recorder.points.flow import FlowBalance
 from recorder.points.line_protocol import to_line
+from recorder.points.site import Site
 from recorder.profiles.catalogue import Catalogue
 
 _AGO_SECONDS: Final = 5 * 86_400
@@ -104,7 +104,8 @@ def _write_capture(path: Path, begin_s: int, seconds: int) -> None:
 
 def _lines(capture: Path) -> list[bytes]:
     """Give the lines of the capture's points."""
-    pipeline = Pipeline(Catalogue(load_configuration(None, {}).profiles), "home", FlowBalance())
+    profiles = load_configuration(None, {}).profiles
+    pipeline = Pipeline(Catalogue(profiles), Site("home", profiles))
     lines: list[bytes] = []
     with capture.open("rb") as stream:
         while chunk := stream.read(1 << 20):

@@ -20,9 +20,9 @@ from bench.report import Options, Result, Row
 from recorder.commands.configuration import Configuration, load_configuration
 from recorder.influx.sink import InfluxSink
 from recorder.pipeline import Pipeline
-from recorder.points.flow import FlowBalance
 from recorder.points.line_protocol import to_line
 from recorder.points.point import Point
+from recorder.points.site import Site
 from recorder.profiles.catalogue import Catalogue
 from recorder.spool.durable import DurableQueue, Limits
 from recorder.spool.queue import PointQueue
@@ -36,7 +36,8 @@ _AGO_SECONDS: Final = 5 * 86_400
 
 def points_of(count: int, configuration: Configuration) -> list[Point]:
     """Decode so many points of one home, in the mix that a home has."""
-    pipeline = Pipeline(Catalogue(configuration.profiles), "home", FlowBalance())
+    profiles = configuration.profiles
+    pipeline = Pipeline(Catalogue(profiles), Site("home", profiles))
     seconds = make_seconds(1)
     points: list[Point] = []
     now_s = int(time.time()) - _AGO_SECONDS

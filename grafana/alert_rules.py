@@ -6,28 +6,66 @@ Each query looks at measured values or stated ages and gives one series a site a
 as `.Labels`: the usual dollar name is an environment variable to Grafana's provisioning.
 """
 
+from collections.abc import Sequence
+
 from grafana.alerts import Rule, above, below, outside
 from grafana.influxql import select, select_from
 
 _MINUTE, _HOUR, _DAY = 60, 3600, 86_400
 _OF_DEVICE = 'GROUP BY "site", "device"'
+_OF_SITE = 'GROUP BY "site"'
 _WRITER = "\"source\" = 'writer'"
 _DEVICE = "{{ .Labels.device }} of {{ .Labels.site }}"
 _SITE = "{{ .Labels.site }}"
 _HEALTH = "Ask the recorder what is wrong: `curl http://127.0.0.1:8080/healthz` on its machine."
+
+# How strings are compared: the last five days with those of two weeks before, a week between them, so that
+# a fault that lasts is not soon its own measure.
+_STRING_HOURS = '"rollups"."pcs_1h"'
+_BRIGHT_WATTS = 400
+_RECENT_DAYS, _SETTLED_DAYS = range(5), range(12, 26)
+_GIVES_LESS = (
+    # String 1: below what it had at this hour in the clear, and below its share of cloudy light.
+    "($highest < 0.6 * $least && $highest < 0.6 * $usual && $highest < $least - 10 && $highest < $usual - 10)"
+    " || (100 - $lowest < 0.6 * (100 - $most) && 100 - $lowest < 0.6 * (100 - $usual)"
+    " && $lowest > $most + 10 && $lowest > $usual + 10)"
+)
 
 
 def _since(window: str) -> str:
     return f"time > now() - {window}"
 
 
+def _by(tags: str, expression: str, measurement: str, window: str) -> str:
+    return select({"value": expression}, "", measurement, _since(window), tags)
+
+
 def _of_device(expression: str, measurement: str, window: str) -> str:
-    return select({"value": expression}, "", measurement, _since(window), _OF_DEVICE)
+    return _by(_OF_DEVICE, expression, measurement, window)
+
+
+def _of_site(expression: str, measurement: str, window: str) -> str:
+    return _by(_OF_SITE, expression, measurement, window)
+
+
+def _minutes(field: str, measurement: str, window: str, tags: str) -> str:
+    """In how many minutes of the window there are samples: a mean of few of them is a mean of a moment."""
+    grouping = tags.replace("GROUP BY", "GROUP BY time(1m),") + " fill(none)"
+    minutes = select({"samples": f'count("{field}")'}, "", measurement, _since(window), grouping)
+    return _of_all([minutes], 'count("samples")', tags)
+
+
+def _of_all(queries: Sequence[str], expression: str, tags: str) -> str:
+    """One figure of the rows of several queries of one measurement, which InfluxDB puts together.
+
+    Without a time of its own: InfluxDB 1.6 loses a series whose first bucket begins before that time.
+    """
+    return f'SELECT {expression} AS "value" FROM ({"), (".join(queries)}) {tags}'  # noqa: S608  # our own names
 
 
 def _last_of_writer(field: str) -> str:
     newest = {"value": f'last("{field}")'}
-    return select(newest, "", '"recorder"', f"{_WRITER} AND {_since('1h')}", 'GROUP BY "site"')
+    return select(newest, "", '"recorder"', f"{_WRITER} AND {_since('10m')}", _OF_SITE)
 
 
 def _gained(fields: tuple[str, ...], of: str, expression: str, window: str, tags: str) -> str:
@@ -42,25 +80,47 @@ def _sum_of_gains(*fields: str) -> str:
     return _gained(fields, _WRITER, total, "1h", '"site"')
 
 
+def _words(window: str) -> str:
+    """How often each recorder wrote; 0 for one that has not, as long as any point of it is kept."""
+    words = {"words": 'count("queue_points")'}
+    recent = select(words, "", '"recorder"', f"{_WRITER} AND {_since(window)}", _OF_SITE)
+    words = {"words": '0 * last("queue_points")'}
+    ever = select(words, "", '"recorder"', f"{_WRITER} AND time <= now()", _OF_SITE)
+    return _of_all([recent, ever], 'sum("words")', _OF_SITE)
+
+
+def _of_sources(expression: str) -> str:
+    """What the sources' counters gained in five minutes."""
+    any_source = "\"source\" != 'writer' AND \"source\" != ''"
+    return _gained(("crc_errors", "frames"), any_source, expression, "5m", '"site", "source"')
+
+
+def _share_at_this_hour(function: str, days: range) -> str:
+    """A figure of string 1's shares of the PV power, %, in the hour that ended last, on these days ago.
+
+    An hour in which the sun is low, or the roof is covered, is left out. The hour is that of UTC, so that the
+    sun is where it was whatever clocks do.
+    """
+    share = {"share": '100 * "pv1_power" / "pv_power"'}
+    hours = (
+        f'"pv_power" > {_BRIGHT_WATTS} AND {_since(f"{24 * day + 2}h")} AND time <= now() - {24 * day + 1}h'
+        for day in days
+    )
+    each = [select(share, "", _STRING_HOURS, hour, _OF_DEVICE) for hour in hours]
+    return _of_all(each, f'{function}("share")', _OF_DEVICE)
+
+
 _RECORDER = (
     Rule(
         uid="ess-recorder-silent",
         title="Recorder silent",
         severity="critical",
-        # A minute without a word counts as 0, for a day: the dead cannot tell their age.
-        values={
-            "words": select(
-                {"value": 'moving_average(count("queue_points"), 5)'},
-                "",
-                '"recorder"',
-                f"{_WRITER} AND {_since('1d')}",
-                'GROUP BY time(1m), "site" fill(0)',
-            )
-        },
-        seconds=_DAY,
-        condition=below(0.1),
-        lasts="1m",
-        summary="The recorder of {{ or .Labels.site `any site` }} has said nothing for five minutes",
+        # The dead cannot tell their age: one that did not write counts as 0.
+        values={"words": _words("3m")},
+        seconds=180,
+        condition=below(0.5),
+        lasts="3m",
+        summary="The recorder of {{ or .Labels.site `any site` }} has written nothing for six minutes",
         remedy="See whether it runs: `docker compose ps`, or `systemctl status ess-recorder`, and start"
         f" it with `docker compose up -d`. If it runs: {_HEALTH} If that names InfluxDB, see whether"
         " InfluxDB runs and its disk has room; the recorder keeps its points and delivers them later.",
@@ -86,7 +146,7 @@ _RECORDER = (
         title="InfluxDB behind",
         severity="warning",
         values={"age": _last_of_writer("queue_age")},
-        seconds=_HOUR,
+        seconds=10 * _MINUTE,
         condition=above(120),
         lasts="2m",
         summary=f"Points of {_SITE} wait longer than two minutes for InfluxDB",
@@ -99,7 +159,7 @@ _RECORDER = (
         title="Averages behind",
         severity="warning",
         values={"late": _last_of_writer("late_seconds")},
-        seconds=_HOUR,
+        seconds=10 * _MINUTE,
         condition=above(0),
         lasts="1h",
         summary=f"Averages and energies of {_SITE} lack late points for an hour",
@@ -137,18 +197,14 @@ _RECORDER = (
         uid="ess-crc-errors",
         title="CRC errors",
         severity="warning",
+        # A torn line at a start is no fault, nor is one burst: it must go on.
         values={
-            "share": _gained(
-                ("crc_errors", "frames"),
-                "\"source\" != 'writer' AND \"source\" != ''",
-                '100 * sum("crc_errors") / (sum("crc_errors") + sum("frames"))',
-                "15m",
-                '"site", "source"',
-            )
+            "share": _of_sources('100 * sum("crc_errors") / (sum("crc_errors") + sum("frames"))'),
+            "errors": _of_sources('sum("crc_errors")'),
         },
-        seconds=15 * _MINUTE,
-        condition=above(1),
-        lasts="5m",
+        seconds=5 * _MINUTE,
+        condition="$share > 1 && $errors > 2",
+        lasts="15m",
         summary="More than 1 % of the answers of {{ .Labels.source }} of {{ .Labels.site }} have a wrong CRC",
         remedy="Check the bus: its cable, its ends, what runs beside it. If it began with a change of"
         " the script on the controller, take the script of `ess-recorder controller-script`.",
@@ -162,9 +218,14 @@ _GRID = (
             uid=f"ess-voltage-l{phase}",
             title=f"Voltage of L{phase}",
             severity="warning",
-            values={"volts": _of_device(f'mean("voltage_l{phase}")', '"powermeter"', "10m")},
-            seconds=10 * _MINUTE,
-            condition=outside(207, 253),
+            # A meter of one phase reads 0 V on the others: only a phase that had voltage can lose it.
+            values={
+                "volts": _of_device(f'mean("voltage_l{phase}")', '"powermeter"', "10m"),
+                "minutes": _minutes(f"voltage_l{phase}", '"powermeter"', "10m", _OF_DEVICE),
+                "seen": _of_device(f'max("voltage_l{phase}")', '"rollups"."powermeter_1h"', "30d"),
+            },
+            seconds=30 * _DAY,
+            condition="($volts < 207 || $volts > 253) && $minutes > 7 && $seen > 100",
             lasts="1m",
             summary=f"L{phase} at {_DEVICE} is outside 207 to 253 V, by its mean of ten minutes (EN 50160)",
             remedy="If it is high while you sell, the inverter may cut its power: tell the grid's"
@@ -192,11 +253,14 @@ _GRID = (
         uid="ess-import-peak",
         title="Import peak",
         severity="warning",
-        values={"watts": _of_device('mean("active_power")', '"powermeter"', "15m")},
+        values={
+            "watts": _of_site('mean("grid_import")', '"flow"', "15m"),
+            "minutes": _minutes("grid_import", '"flow"', "15m", _OF_SITE),
+        },
         seconds=15 * _MINUTE,
-        condition=above(8000),
+        condition="$watts > 8000 && $minutes >= 15",
         lasts="0s",
-        summary=f"{_DEVICE} bought more than 8 kW over a quarter of an hour",
+        summary=f"{_SITE} bought more than 8 kW over a quarter of an hour",
         remedy="Switch off or shift what is large: car, heat pump, oven. Set your own limit in"
         " grafana/alert_rules.py.",
         panel=("grid", "Power at the meter"),
@@ -208,13 +272,18 @@ _PLANT = (
         uid="ess-battery-low",
         title="Battery low",
         severity="info",
-        values={"charge": _of_device('last("battery_soc")', '"pcs"', "10m")},
-        seconds=10 * _MINUTE,
-        condition=below(5),
-        lasts="6h",
-        summary=f"The battery at {_DEVICE} has been below 5 % for six hours",
-        remedy="In winter this is the weather. Else see whether the battery charges when the sun shines,"
-        " and what the inverter's display says.",
+        # Empty for a day is winter's weather, unless there was power to spare.
+        values={
+            "charge": _of_site('max("battery_soc")', '"rollups"."pcs_1m"', "1d"),
+            "sold": _of_site('sum("grid_export") / 60000', '"rollups"."flow_1m"', "1d"),
+            "minutes": _of_site('count("battery_soc")', '"rollups"."pcs_1m"', "1d"),
+        },
+        seconds=_DAY,
+        condition="$charge < 5 && $sold > 1 && $minutes > 1320",
+        lasts="1h",
+        summary=f"The battery of {_SITE} has been below 5 % for a day on which power was sold",
+        remedy="See whether the battery charges when the sun shines, and what the inverter's display says"
+        " of it.",
         panel=("battery-and-pv", "State of charge"),
     ),
     Rule(
@@ -222,14 +291,14 @@ _PLANT = (
         title="Battery not charging in sun",
         severity="warning",
         values={
-            "sold": _of_device('mean("grid_export")', '"flow"', "15m"),
-            "charging": _of_device('mean("battery_charge")', '"flow"', "15m"),
-            "room": _of_device('mean("battery_soc_max") - mean("battery_soc_raw")', '"pcs"', "15m"),
+            "sold": _of_site('mean("grid_export")', '"flow"', "15m"),
+            "charging": _of_site('mean("battery_charge")', '"flow"', "15m"),
+            "room": _of_site('mean("battery_soc_max") - mean("battery_soc_raw")', '"pcs"', "15m"),
         },
         seconds=15 * _MINUTE,
         condition="$sold > 1000 && $charging < 50 && $room > 10",
         lasts="15m",
-        summary=f"{_DEVICE} sells more than 1 kW while its battery has room and does not charge",
+        summary=f"{_SITE} sells more than 1 kW while its battery has room and does not charge",
         remedy="See what the inverter's display says of the battery: its breaker, its fuse, a fault, a"
         " limit set by the owner. A battery too cold or too warm charges later by itself.",
         panel=("battery-and-pv", "Battery power"),
@@ -238,18 +307,22 @@ _PLANT = (
         uid="ess-string-imbalance",
         title="String imbalance",
         severity="warning",
-        # Roofs differ, so that a string is measured by its own share of the weeks before.
+        # Roofs differ, and so does the light: each string is measured by its own share at the same hour.
         values={
-            "share": _of_device('100 * sum("pv1_power") / sum("pv_power")', '"rollups"."pcs_1h"', "1d"),
+            "highest": _share_at_this_hour("max", _RECENT_DAYS),
+            "lowest": _share_at_this_hour("min", _RECENT_DAYS),
+            "bright": _share_at_this_hour("count", _RECENT_DAYS),
+            "least": _share_at_this_hour("min", _SETTLED_DAYS),
+            "most": _share_at_this_hour("max", _SETTLED_DAYS),
+            "settled": _share_at_this_hour("count", _SETTLED_DAYS),
             "usual": _of_device(
-                '100 * sum("pv1_power") / sum("pv_power")', '"rollups"."pcs_1h"', "15d AND time < now() - 1d"
+                '100 * sum("pv1_power") / sum("pv_power")', _STRING_HOURS, "26d AND time <= now() - 12d"
             ),
-            "power": _of_device('mean("pv_power")', '"rollups"."pcs_1h"', "1d"),
         },
-        seconds=15 * _DAY,
-        condition="abs($share - $usual) > 15 && $power > 100",
-        lasts="1h",
-        summary=f"A PV string of {_DEVICE} gives much less of the whole than in the two weeks before",
+        seconds=26 * _DAY,
+        condition=f"$bright > 3 && $settled > 6 && ({_GIVES_LESS})",
+        lasts="10m",
+        summary=f"A PV string of {_DEVICE} has given much less than it did at this hour for five days",
         remedy="Look for snow, leaves or a new shadow on one roof; then for a string that is off: its"
         " switch, fuse and plugs, which an electrician opens.",
         panel=("battery-and-pv", "Power of the strings"),
@@ -285,15 +358,16 @@ _PLANT = (
         title="Energy balance off",
         severity="warning",
         values={
-            "lost": _of_device('mean("loss")', '"flow"', "1h"),
-            "moved": _of_device(
+            "lost": _of_site('mean("loss")', '"flow"', "1h"),
+            "moved": _of_site(
                 'mean("pv") + mean("battery_charge") + mean("battery_discharge")', '"flow"', "1h"
             ),
+            "minutes": _minutes("loss", '"flow"', "1h", _OF_SITE),
         },
         seconds=_HOUR,
-        condition="$lost > 100 + 0.15 * $moved || $lost < -50 - 0.05 * $moved",
+        condition="($lost > 100 + 0.15 * $moved || $lost < -50 - 0.05 * $moved) && $minutes > 50",
         lasts="15m",
-        summary=f"What goes into the inverter of {_DEVICE} and what comes out do not add up",
+        summary=f"What goes into the inverter of {_SITE} and what comes out do not add up",
         remedy="A loss too high is heat: feel for it, and look at the inverter's efficiency over weeks."
         " A loss below 0 means that a value is wrong: compare the profile's scales with the inverter's"
         " display.",

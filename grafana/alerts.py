@@ -1,4 +1,4 @@
-"""Alert rules as Grafana 12 provisions them: a query, its newest value, and a limit.
+"""Alert rules as Grafana 11 and 12 provision them: a query, its newest value, and a limit.
 
 Takes the rules of `grafana/alert_rules.py` and the built dashboards, gives one YAML file. Never talks to
 Grafana.
@@ -101,7 +101,7 @@ def _provisioned(rule: Rule, panel: int) -> dict[str, Any]:
         decision = {"type": "threshold", "expression": name, "conditions": [{"evaluator": evaluator}]}
     else:
         decision = {"type": "math", "expression": rule.condition}
-    letters = dict(zip("ABC", rule.values, strict=False))
+    letters = dict(zip("ABCDEFG", rule.values, strict=False))
     steps = [
         *((letter, DATA_SOURCE.uid, _query(rule.values[name])) for letter, name in letters.items()),
         *((name, _EXPRESSION, _newest(letter)) for letter, name in letters.items()),
@@ -114,10 +114,15 @@ def _provisioned(rule: Rule, panel: int) -> dict[str, Any]:
         "for": rule.lasts,
         "noDataState": rule.no_data,
         "execErrState": rule.on_error,
-        "dashboardUid": rule.panel[0],
-        "panelId": panel,
         "labels": {"severity": rule.severity, **rule.labels},
-        "annotations": {"summary": rule.summary, "description": rule.remedy},
+        "annotations": {
+            "summary": rule.summary,
+            "description": rule.remedy,
+            # Links and marks go by these. What a file says as `dashboardUid` and `panelId` is stored, but not
+            # read (Grafana: SetDashboardAndPanelFromAnnotations in pkg/services/ngalert/models).
+            "__dashboardUid__": rule.panel[0],
+            "__panelId__": str(panel),
+        },
         "data": [
             {
                 "refId": name,

@@ -19,14 +19,14 @@ from typing import Final
 
 import structlog
 
+from recorder.expected_devices import ExpectedDevices
 from recorder.health import Facts, SourceState, health_of, report_of
 from recorder.influx.influxql import parse_duration
 from recorder.influx.sink import open_sink
 from recorder.pipeline import Pipeline
-from recorder.points.flow import FlowBalance
-from recorder.points.health import MEASUREMENT as HEALTH_MEASUREMENT
 from recorder.points.health import sample_age_point, source_point, start_point, writer_point
 from recorder.points.point import Point
+from recorder.points.site import Site
 from recorder.profiles.catalogue import Catalogue
 from recorder.profiles.model import Profile
 from recorder.settings import ListenerSettings, Settings
@@ -125,9 +125,11 @@ class Recorder:
         self._settings = settings
         self._catalogue = Catalogue(profiles)
         self._observe = observe
+        self._measurements = frozenset(profile.measurement for profile in profiles)
         self._started_ns = time.time_ns()
-        self._flows: dict[str, FlowBalance] = {}
+        self._sites: dict[str, Site] = {}
         self._newest_ns: dict[tuple[str, str], int] = {}
+        self._expected = ExpectedDevices(settings, profiles)
         self._sources = [self._source(listener) for listener in settings.listeners]
         self._housekeeping: asyncio.Task[None] | None = None
         self.queue = _queue_of(settings)
@@ -152,6 +154,7 @@ class Recorder:
         await asyncio.to_thread(self.queue.open)
         # Before the first sample, so that what counters gained since the last run is known.
         await asyncio.to_thread(self._store.start)
+        self._expected.learn(await asyncio.to_thread(self._store.series))
         try:
             await self._web.start()
             for source in self._sources:
@@ -173,6 +176,8 @@ class Recorder:
             self._housekeeping.cancel()
             with suppress(asyncio.CancelledError):
                 await self._housekeeping
+        for site in self._sites.values():
+            self._publish(site.finish())
         await self.influx.stop(STOP_WITHIN_SECONDS)
         await asyncio.to_thread(self._store.close)
         await asyncio.to_thread(self.queue.close)
@@ -217,11 +222,9 @@ class Recorder:
         )
 
         def open_stream(site: str) -> _Stream:
-            flow = self._flows.setdefault(site, FlowBalance(self._settings.flow.meter_max_age_seconds))
             pipeline = Pipeline(
                 self._catalogue,
-                site,
-                flow,
+                self._site(site),
                 max_line_bytes=settings.max_line_bytes,
                 clock_tolerance_seconds=self._settings.clock.tolerance_seconds,
             )
@@ -232,6 +235,20 @@ class Recorder:
         source = _Source(own_site, StraceTcpListener(options, open_stream))
         return source
 
+    def _site(self, name: str) -> Site:
+        """Return a site, whose counters continue where an earlier run ended."""
+        site = self._sites.get(name)
+        if site is None:
+            profiles = [
+                profile
+                for profile, device in zip(self._catalogue.profiles, self._settings.devices, strict=True)
+                if device.sites is None or name in device.sites
+            ]
+            site = self._sites[name] = Site(name, profiles, self._settings.flow.meter_max_age_seconds)
+            for profile in profiles:
+                site.start_counters(profile.device, self._store.last_readings(name, profile))
+        return site
+
     def _publish(self, points: Sequence[Point]) -> None:
         if not points:
             return
@@ -240,21 +257,17 @@ class Recorder:
         self._web.publish(points)
         for point in points:
             tags = dict(point.tags)
-            if "device" in tags and point.measurement != HEALTH_MEASUREMENT and point.time_ns is not None:
+            if point.measurement in self._measurements and point.time_ns is not None:
                 self._newest_ns[tags["site"], tags["device"]] = point.time_ns
         if self._observe is not None:
             self._observe(points)
 
     def _sample_ages(self, now_ns: int) -> dict[tuple[str, str], float]:
-        """Give the seconds since the newest sample of each site's devices, or since the start."""
+        """Return the seconds since the newest sample of each expected device, or since the start."""
         sites = sorted(set().union(*(source.expected_sites for source in self._sources)))
         return {
-            (site, profile.device): max(
-                0, now_ns - self._newest_ns.get((site, profile.device), self._started_ns)
-            )
-            / 1e9
-            for site in sites
-            for profile in self._catalogue.profiles
+            (site, device): max(0, now_ns - self._newest_ns.get((site, device), self._started_ns)) / 1e9
+            for site, device in self._expected.among(sites, self._newest_ns)
         }
 
     async def _keep_house(self) -> None:

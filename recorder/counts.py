@@ -31,6 +31,7 @@ MEANINGS: Final[dict[str, str]] = {
     "invalid_samples": "answers that the profile's validity rule rejects",
     "implausible_values": "values outside the profile's range",
     "unavailable_values": "values that the device marks as not available",
+    "withheld_counters": "counter readings that no power within the profile's range explains",
     "lost_samples": "samples that the device counted and the stream did not bring",
     "clock_steps": "times that the controller's clock, or ours, was seen to jump",
     "points": "points made",

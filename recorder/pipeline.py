@@ -3,7 +3,7 @@
 Takes chunks of text with the time of their receipt, gives points. Does no I/O, so that the service,
 `decode`, `replay` and the tests run the very same path:
 
-    text ─► syscalls ─► bus ─► exchange ─► readings ─► scan ─► point, flow
+    text ─► syscalls ─► bus ─► exchange ─► readings ─► scan ─► point ─► site: flow, energy
 """
 
 from collections import Counter
@@ -13,9 +13,9 @@ from typing import Final, NamedTuple
 
 from recorder.modbus.exchange import Bus, Buses, BusesState, Exchange
 from recorder.points.clock import DEFAULT_TOLERANCE_SECONDS, ClockState, ControllerClock
-from recorder.points.flow import FlowBalance
 from recorder.points.point import Point
 from recorder.points.scan import Scan, ScanAssembler, ScanState
+from recorder.points.site import Site, SiteState
 from recorder.profiles.catalogue import Catalogue
 from recorder.profiles.model import Profile
 from recorder.profiles.readings import INVALID
@@ -40,7 +40,7 @@ class PipelineState(NamedTuple):
     text: TextState
     buses: BusesState
     scans: tuple[tuple[str, ScanState], ...]
-    meter: tuple[int, float] | None
+    site: SiteState
     clock: ClockState
     lag_ns: int
     polls: dict[str, float]
@@ -52,8 +52,8 @@ class Pipeline:
 
     Args:
         catalogue: which profile a request names.
-        site: the `site` tag of the stream's points.
-        flow: the balance of that site, shared by its streams.
+        site: the site that the stream belongs to, shared by its streams.
+        derive: whether flows and energies are derived here; else only the points of devices are returned.
         max_line_bytes: longer lines are dropped.
         clock_tolerance_seconds: how far the controller's clock may be from ours before it is corrected.
     """
@@ -61,16 +61,16 @@ class Pipeline:
     def __init__(
         self,
         catalogue: Catalogue,
-        site: str,
-        flow: FlowBalance,
+        site: Site,
         *,
+        derive: bool = True,
         max_line_bytes: int = DEFAULT_MAX_LINE_BYTES,
         clock_tolerance_seconds: float = DEFAULT_TOLERANCE_SECONDS,
     ) -> None:
         self.counts: Counter[str] = Counter()
         self._catalogue = catalogue
-        self._site = site
-        self._flow = flow
+        self.site = site
+        self._derive = derive
         self._text = RunDecoder(self.counts, max_line_bytes)
         self._buses = Buses(self.counts)
         self._scans: dict[str, ScanAssembler] = {}
@@ -87,7 +87,7 @@ class Pipeline:
             self._text.state,
             self._buses.state,
             tuple((device, assembler.state) for device, assembler in self._scans.items()),
-            self._flow.meter,
+            self.site.state,
             self._clock.state,
             self._lag_ns,
             dict(self._polls),
@@ -102,7 +102,7 @@ class Pipeline:
         self._scans = {device: ScanAssembler(profiles[device]) for device, _ in state.scans}
         for device, scan in state.scans:
             self._scans[device].resume(scan)
-        self._flow.resume(state.meter)
+        self.site.resume(state.site)
         self._clock.resume(state.clock)
         self._lag_ns = state.lag_ns
         self._polls = dict(state.polls)
@@ -243,14 +243,14 @@ class Pipeline:
             self._count_lost_samples(profile, values)
             point = Point(
                 profile.measurement,
-                (("device", profile.device), ("site", self._site)),
+                (("device", profile.device), ("site", self.site.name)),
                 values,
                 self._distinct_time(profile.device, captured_at_ns),
             )
-            points.append(point)
-            flow = self._flow.feed(point)
-            if flow is not None:
-                points.append(flow)
+            if self._derive:
+                points += self.site.take(profile.device, point, self.counts)
+            else:
+                points.append(point)
         self.counts["points"] += len(scans)
 
     def _distinct_time(self, device: str, captured_at_ns: int | None) -> int | None:
@@ -264,7 +264,7 @@ class Pipeline:
 
     def _count_lost_samples(self, profile: Profile, values: dict[str, float]) -> None:
         """Read the device's own poll counter: a jump of more than one is a sample that was lost."""
-        polls = values.get("polls")
+        polls = values.get(profile.poll_counter)
         if polls is None:
             return
         missed = polls - self._polls.get(profile.device, polls) - 1

@@ -66,7 +66,12 @@ def _load_profile(document: Document, index: int, device: DeviceSettings) -> Pro
         remedy = f"{nearest(device.profile, list(shipped))}, or the path of a file"
         raise ConfigurationError([document.mistake(("devices", index, "profile"), problem, remedy)])
     profile = parse_profile(read_text(file), str(file))
-    return replace(profile, unit=device.unit or profile.unit, device=device.device or profile.device)
+    return replace(
+        profile,
+        unit=device.unit or profile.unit,
+        device=device.device or profile.device,
+        role=device.role or profile.role,
+    )
 
 
 def _load_tariffs(document: Document, named: Path | None, environment: Mapping[str, str]) -> Tariffs | None:

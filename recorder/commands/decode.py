@@ -57,7 +57,7 @@ def print_counts(counts: Counter[str]) -> None:
 def _decode(stream: BinaryIO, pipeline: Pipeline) -> None:
     for chunk in chunks(stream):
         _print(pipeline.feed(chunk, None))
-    _print(pipeline.finish())
+    _print([*pipeline.finish(), *pipeline.site.finish()])
 
 
 def _print(points: list[Point]) -> None:

@@ -20,9 +20,9 @@ from typing import Self
 
 from recorder.commands.configuration import Configuration
 from recorder.pipeline import Pipeline, PipelineState
-from recorder.points.flow import FlowBalance
 from recorder.points.line_protocol import to_line
 from recorder.points.point import Point
+from recorder.points.site import Site
 from recorder.profiles.catalogue import Catalogue
 from recorder.sources.replay import UNREADABLE, chunks, open_capture, pace_of
 
@@ -86,8 +86,7 @@ def pipeline_of(configuration: Configuration, site: str) -> Pipeline:
     settings = configuration.settings
     return Pipeline(
         Catalogue(configuration.profiles),
-        site,
-        FlowBalance(settings.flow.meter_max_age_seconds),
+        Site(site, configuration.profiles, settings.flow.meter_max_age_seconds),
         clock_tolerance_seconds=settings.clock.tolerance_seconds,
     )
 
@@ -212,7 +211,7 @@ def decode_part(part: Part, footing: Footing, pipeline: Pipeline) -> Iterator[Pi
             points = pipeline.feed_paced(chunk, pace.at_ns) if pace else pipeline.feed(chunk, None)
             yield _piece(points, len(chunk))
     if part.end is None:
-        yield _piece(pipeline.finish(), 0)
+        yield _piece([*pipeline.finish(), *pipeline.site.finish()], 0)
     yield Decoded(before, pipeline.state, pipeline.counts)
 
 

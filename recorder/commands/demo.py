@@ -36,6 +36,8 @@ from recorder.influx.server import InfluxServer
 from recorder.influx.sink import open_server
 from recorder.logs import set_up_logging
 from recorder.points.point import Point
+from recorder.points.site import Site
+from recorder.profiles.catalogue import quantity_fields
 from recorder.simulator.drive import Pace, Progress, Receiver, simulate
 from recorder.simulator.faults import FaultRates, parse_faults
 from recorder.simulator.plant import Plant, PlantState
@@ -134,6 +136,7 @@ class _Demo:
                 self._influxdb = (
                     f"InfluxDB: {influxdb_url}, database {configuration.settings.influxdb.database}"
                 )
+            self._view.soc = quantity_fields(configuration.profiles).get("soc")
             before = await asyncio.to_thread(_live_through_the_past, configuration, self._seed)
             recorder = Recorder(configuration.settings, configuration.profiles, self._observe)
             await recorder.start()
@@ -257,15 +260,14 @@ def _live_through_the_past(configuration: Configuration, seed: int) -> PlantStat
     state = plant.state._replace(at_s=now_s)
     limits = StoreLimits({step.name: inf for step in STEPS}, settings.store.max_bytes)
     store = Store(settings.data_dir, limits, settings.timezone, profiles)
-    devices = {profile.measurement: profile.device for profile in profiles}
-    for number, (points, reached) in enumerate(
-        past_of(plant, settings.site, devices, now_s, shift_seconds), 1
-    ):
+    site = Site(settings.site, profiles)
+    for number, (points, reached) in enumerate(past_of(plant, site, profiles, now_s, shift_seconds), 1):
         store.observe(points)
         state = reached
         # The store holds a few days in memory at most.
         if number % _DAY_MINUTES == 0:
             store.flush()
+    store.observe(site.finish())
     store.close()
     return state
 

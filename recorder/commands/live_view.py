@@ -36,9 +36,13 @@ _FLOWS: Final = (
 
 
 class LiveView:
-    """Keeps the newest values of one site, and shows them."""
+    """Keeps the newest values of one site, and shows them.
 
-    def __init__(self) -> None:
+    `soc` is the measurement and the field of the state of charge, None where no device knows it.
+    """
+
+    def __init__(self, soc: tuple[str, str] | None = None) -> None:
+        self.soc = soc
         self._newest: dict[str, Mapping[str, float]] = {}
         self._history: deque[Mapping[str, float]] = deque(maxlen=_HISTORY_SAMPLES)
         self.samples = 0
@@ -59,14 +63,15 @@ class LiveView:
 
     def line(self) -> str:
         """Give the flows as one line of text."""
-        flow, pcs = self._newest.get("flow"), self._newest.get("pcs", {})
+        flow, charge = self._newest.get("flow"), self._charge_percent
         if flow is None:
             return "waiting for the first sample"
         parts = [f"{a} > {b} {flow[name]:.0f} W" for a, b, name in _FLOWS if flow[name] > 0]
-        return f"home {flow['home']:.0f} W, battery {pcs.get('battery_soc', 0):.1f} %: " + ", ".join(parts)
+        battery = "" if charge is None else f", battery {charge:.1f} %"
+        return f"home {flow['home']:.0f} W{battery}: " + ", ".join(parts)
 
     def _powers(self) -> Table | Text:
-        flow, pcs = self._newest.get("flow"), self._newest.get("pcs", {})
+        flow, charge = self._newest.get("flow"), self._charge_percent
         if flow is None:
             return Text("waiting for the first sample ...")
         table = Table(box=None, pad_edge=False, header_style="dim")
@@ -77,7 +82,12 @@ class LiveView:
         averages = self.average_of_ten
         rows = (
             ("PV", flow["pv"], averages.get("pv_power"), ("pv",)),
-            ("Battery", pcs.get("battery_power", 0.0), averages.get("battery_power"), _BATTERY),
+            (
+                "Battery",
+                flow["battery_discharge"] - flow["battery_charge"],
+                averages.get("battery_power"),
+                _BATTERY,
+            ),
             ("Home", flow["home"], None, ("home",)),
             ("Grid", flow["grid_import"] - flow["grid_export"], averages.get("meter_power"), _GRID),
         )
@@ -88,11 +98,20 @@ class LiveView:
                 "" if average_w is None else f"{average_w:,.0f} W",
                 Text(self._bars(fields), style=_COLOURS[name]),
             )
-        charge = pcs.get("battery_soc", 0.0)
+        if charge is None:
+            return table
         filled = round(max(0.0, min(100.0, charge)) / 100 * _HISTORY_SAMPLES)
         gauge = "█" * filled + "░" * (_HISTORY_SAMPLES - filled)
         table.add_row(Text("Charge", "bold green"), f"{charge:.1f} %", "", Text(gauge, "green"))
         return table
+
+    @property
+    def _charge_percent(self) -> float | None:
+        """The state of charge in %, None where it is not known."""
+        if self.soc is None:
+            return None
+        measurement, field = self.soc
+        return self._newest.get(measurement, {}).get(field)
 
     def _targets(self) -> Table | Text:
         flow = self._newest.get("flow")

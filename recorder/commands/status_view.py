@@ -39,6 +39,8 @@ class StatusView:
         """Take the answers `latest`, `health` and `today`."""
         self._answers = answers
         self._lost = ""
+        soc = answers["latest"].get("state_of_charge")
+        self._flows.soc = tuple(soc.split(".")) if soc else None
         newest_s = self._seen_s
         for point in answers["latest"]["points"]:
             if point["site"] == self._site and point["time"] > self._seen_s:

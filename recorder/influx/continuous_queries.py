@@ -4,15 +4,15 @@ Takes profiles, gives InfluxQL: ten-sample means, minute rollups, energies. Neve
 
     pcs ───────► pcs_avg10              mean of the last ten samples, each second
     pcs ───────► pcs_1m                 mean, min, max, last of each minute
-    flow ──────► flow_1m ──┬──────────► energy_15m ──► energy_1h
-    powermeter ► powermeter_1m (counter) ──┘      └──► energy_1d
+    energy_10s ► energy_15m ──► energy_1h
+                          └───► energy_1d
     *_1m ──────► *_1h                   mean, min, max, last of each local hour
     recorder ──► recorder_1h            highest ages and queues, last counts
 
 Each query is run once more over what it has already computed (`FOR`), so that late points count; what
-is later still is the business of a backfill. All results keep the tags of their source: what a counter
-knows and what power integrates to are different series of one measurement, told apart by `device`, and
-a reader sums over the series of a site.
+is later still is recomputed by a backfill. All results keep the tags of their source: the flows of a site and
+each of its submeters are series of one measurement, told apart by `device`, and a reader sums over the series
+of a site.
 """
 
 from collections.abc import Collection, Container, Iterable, Mapping, Sequence
@@ -22,6 +22,8 @@ from typing import NamedTuple
 
 from recorder.counts import MEANINGS
 from recorder.influx.influxql import duration, identifier, instant, text
+from recorder.points.energy import MEASUREMENT as ENERGY
+from recorder.points.energy import energy_fields
 from recorder.points.flow import FLOW_FIELDS
 from recorder.points.health import MEASUREMENT as HEALTH
 from recorder.profiles.model import DerivedField, Profile, Register
@@ -31,7 +33,6 @@ SAMPLES_OF_AVERAGE = 10
 _SAMPLE_BUCKET = timedelta(milliseconds=100)
 _MINUTE = timedelta(minutes=1)
 _FLOWS_WITH_EXTREMES = FLOW_FIELDS[:6]
-_WATT_MINUTES_PER_KWH = 60_000
 # Of the recorder's own figures: what is bad when it is high, and what only grows.
 _HEALTH_LEVELS = ("sample_age", "connections", "queue_points", "queue_bytes", "queue_age", "late_seconds")
 _HEALTH_COUNTERS = ("dropped", "damaged", "rejected", "written", "retries", "dead_letters", "backfills")
@@ -125,22 +126,17 @@ def statements(
     `timezone` is an IANA name: hours and days begin by it. Profiles with the same measurement share
     its queries.
     """
-    counters: dict[str, dict[str, str]] = {}
-    for profile in profiles:
-        if profile.energy:
-            counters.setdefault(profile.measurement, {}).update(profile.energy)
     table = _Table(database, policies, timezone)
-    with_counter = counted_flows(profiles)
+    energies = energy_fields(profiles)
     of_minutes = minute_terms(profiles)
     return (
         *(table.average(measurement, tuple(known)) for measurement, known in _fields_of(profiles).items()),
         *(table.minutes(measurement, _select(terms)) for measurement, terms in of_minutes.items()),
         *(table.hours(measurement, terms) for measurement, terms in of_minutes.items()),
         table.health_hours(),
-        table.energy_of_flows(with_counter),
-        *(table.energy_of_counters(measurement, flows) for measurement, flows in counters.items()),
-        table.energy_sums("energy_1h", timedelta(hours=1), timedelta(days=1), with_counter),
-        table.energy_sums("energy_1d", timedelta(days=1), timedelta(days=2), with_counter),
+        table.energy_of_quarters(energies),
+        table.energy_sums("energy_1h", timedelta(hours=1), timedelta(days=1), energies),
+        table.energy_sums("energy_1d", timedelta(days=1), timedelta(days=2), energies),
     )
 
 
@@ -151,16 +147,6 @@ def minute_terms(profiles: Sequence[Profile]) -> dict[str, tuple[Term, ...]]:
     """
     terms = {name: _rollups(fields.values()) for name, fields in _fields_of(profiles).items()}
     return {**terms, "flow": _flow_rollups()}
-
-
-def counted_flows(profiles: Sequence[Profile]) -> frozenset[str]:
-    """The flows of which a counter knows the energy."""
-    return frozenset(flow for profile in profiles for flow, _ in profile.energy)
-
-
-def integrated_name(flow: str, with_counter: Container[str]) -> str:
-    """The name of a flow's integrated energy: the plain one only where no counter knows better."""
-    return f"{flow}_integrated" if flow in with_counter else flow
 
 
 def _fields_of(profiles: Sequence[Profile]) -> dict[str, dict[str, Register | DerivedField]]:
@@ -275,34 +261,26 @@ class _Table:
         terms += [_term("last", name, name) for name in (*MEANINGS, *_HEALTH_COUNTERS)]
         return self._hours(HEALTH, ", ".join(terms), self.policies.raw, HEALTH, timedelta(days=1))
 
-    def energy_of_flows(self, with_counter: Container[str]) -> ContinuousQuery:
-        """Energy in kWh from the means of minutes: a gap is bridged by no more than the minutes it cuts."""
-        terms = [
-            f"sum({identifier(flow)}) / {_WATT_MINUTES_PER_KWH} AS {identifier(result)}"
-            for flow, result in ((flow, integrated_name(flow, with_counter)) for flow in FLOW_FIELDS)
-        ]
-        return self._energy_15m("energy_15m", ", ".join(terms), "flow_1m", preceding=0)
-
-    def energy_of_counters(self, measurement: str, flows: Mapping[str, str]) -> ContinuousQuery:
-        """Energy in kWh that a counter gained since the bucket before; a reset counter gains nothing.
-
-        After a gap the first bucket holds the energy of the gap: at once where the gap is shorter than
-        the range that is computed again, else once a backfill has run.
-        """
-        terms = [
-            f"non_negative_difference(last({identifier(counter)})) AS {identifier(flow)}"
-            for flow, counter in flows.items()
-        ]
-        return self._energy_15m(
-            f"energy_15m_{measurement}", ", ".join(terms), f"{measurement}_1m", preceding=1
+    def energy_of_quarters(self, names: Iterable[str]) -> ContinuousQuery:
+        """Energy in kWh of quarter hours, the one that is not over yet included."""
+        return ContinuousQuery(
+            name="energy_15m",
+            database=self.database,
+            select=", ".join(_term("sum", each, each) for each in names),
+            source_policy=self.policies.raw,
+            source=ENERGY,
+            policy=self.policies.rollups,
+            target="energy_15m",
+            bucket=timedelta(minutes=15),
+            every=timedelta(minutes=5),
+            resampled=timedelta(hours=1),
+            chunk=timedelta(days=1),
         )
 
     def energy_sums(
-        self, name: str, bucket: timedelta, resampled: timedelta, with_counter: Container[str]
+        self, name: str, bucket: timedelta, resampled: timedelta, names: Iterable[str]
     ) -> ContinuousQuery:
         """Energy in kWh of local hours or days, the one that is not over yet included."""
-        names = [flow for flow in FLOW_FIELDS if flow in with_counter]
-        names += [integrated_name(flow, with_counter) for flow in FLOW_FIELDS]
         return ContinuousQuery(
             name=name,
             database=self.database,
@@ -334,22 +312,6 @@ class _Table:
             resampled=timedelta(hours=2),
             chunk=chunk,
             timezone=self.timezone,
-        )
-
-    def _energy_15m(self, name: str, select: str, source: str, preceding: int) -> ContinuousQuery:
-        return ContinuousQuery(
-            name=name,
-            database=self.database,
-            select=select,
-            source_policy=self.policies.rollups,
-            source=source,
-            policy=self.policies.rollups,
-            target="energy_15m",
-            bucket=timedelta(minutes=15),
-            every=timedelta(minutes=5),
-            resampled=timedelta(days=1),
-            chunk=timedelta(days=31),
-            preceding=preceding,
         )
 
 

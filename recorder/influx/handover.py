@@ -26,6 +26,7 @@ from recorder.influx.influxql import identifier, text
 from recorder.influx.server import InfluxServer
 from recorder.influx.setup import SetUp
 from recorder.influx.thinned import FLOW, Buckets, Thinned
+from recorder.points.energy import MEASUREMENT as ENERGY_MEASUREMENT
 from recorder.points.line_protocol import cleaned, to_line
 from recorder.points.point import Point
 from recorder.store.buckets import DAY, MINUTE, STEPS, Step
@@ -149,9 +150,7 @@ class HandOver:
             else:
                 self._hand_over_rollups(key, step, begin_s, end_s)
         if step is _MINUTES:
-            # A quarter of an hour more: its counters go on from the last minute of this day.
-            more_s = end_s + _QUARTERS.width_seconds
-            self._compute(begin_s, more_s, lambda one: one.source_policy == self._policy)
+            self._compute(begin_s, end_s, lambda one: one.source_policy == self._policy)
         elif step is _QUARTERS:
             self._compute(begin_s, end_s, lambda one: one.source == "energy_15m")
 
@@ -161,12 +160,11 @@ class HandOver:
         self._set_up.compute(start, end, now, wanted)
 
     def _hand_over_minutes(self, key: SeriesKey, begin_s: int, end_s: int, owed_s: int) -> None:
+        if key.measurement in {ENERGY, FLOW}:
+            self._hand_over_quarters(key, begin_s, end_s, owed_s)
         if key.measurement == ENERGY:
-            # Where the day before is no day of minutes, the first counters have no minute before them.
-            first = self._read(key, _QUARTERS, begin_s, begin_s + _QUARTERS.width_seconds)
-            self._write(self._thinned.energies("energy_15m", key, first))
             return
-        oldest_s = self._oldest_sample_s(key, owed_s, end_s)
+        oldest_s = self._oldest_sample_s(key.measurement, key, owed_s, end_s)
         cut_s = None
         for first_s in range(begin_s, end_s, _PIECE_SECONDS):
             minutes = self._read(key, _MINUTES, first_s, min(end_s, first_s + _PIECE_SECONDS))
@@ -175,18 +173,29 @@ class HandOver:
                 cut_s = oldest_s // MINUTE * MINUTE
             self._write(self._thinned.minutes(key, minutes), cut_s)
 
+    def _hand_over_quarters(self, key: SeriesKey, begin_s: int, end_s: int, owed_s: int) -> None:
+        """Hand over the energies of a day of which minutes are stored, computed by no query from minutes."""
+        since_s = self._store.energy_since_s
+        quarters = self._read(key, _QUARTERS, begin_s, end_s)
+        oldest_s = self._oldest_sample_s(ENERGY_MEASUREMENT, key, owed_s, end_s)
+        # The quarter hour of the oldest energy lacks what left the queue before.
+        cut_s = None if oldest_s is None else oldest_s // _QUARTERS.width_seconds * _QUARTERS.width_seconds
+        self._write(self._thinned.energies("energy_15m", key, quarters, since_s), cut_s)
+
     def _hand_over_rollups(self, key: SeriesKey, step: Step, begin_s: int, end_s: int) -> None:
         thinned = self._thinned
         points: list[Iterator[Point]] = []
+        since_s = self._store.energy_since_s
         buckets = self._read(key, step, begin_s, end_s)
         if key.measurement != ENERGY:
             points.append(thinned.hours(key, step, buckets))
         if key.measurement in {ENERGY, FLOW}:
             if step is _QUARTERS:
-                points.append(thinned.energies("energy_15m", key, buckets))
+                points.append(thinned.energies("energy_15m", key, buckets, since_s))
             else:
-                points.append(thinned.energies_of_hours(key, step, buckets))
-                points.append(thinned.energies("energy_1d", key, self._read(key, DAY, begin_s, end_s)))
+                points.append(thinned.energies_of_hours(key, step, buckets, since_s))
+                days = self._read(key, DAY, begin_s, end_s)
+                points.append(thinned.energies("energy_1d", key, days, since_s))
         for some in points:
             self._write(some)
 
@@ -228,10 +237,10 @@ class HandOver:
             row["time"]: frozenset(name for name, value in row.items() if value is not None) for row in rows
         }
 
-    def _oldest_sample_s(self, key: SeriesKey, begin_s: int, end_s: int) -> int | None:
+    def _oldest_sample_s(self, measurement: str, key: SeriesKey, begin_s: int, end_s: int) -> int | None:
         """Give the time of the oldest sample that InfluxDB has of a range, Unix seconds."""
         within = f"time >= {begin_s}s AND time < {end_s}s AND {_with_tags(key.site, key.device)}"
-        source = identifier(key.measurement)
+        source = identifier(measurement)
         rows = self._server.query(f"SELECT * FROM {source} WHERE {within} ORDER BY time LIMIT 1")  # noqa: S608 - all names are quoted
         return min((int(row["time"]) // _SECOND_NS for row in rows), default=None)
 

@@ -11,7 +11,8 @@ from typing import Final
 from zoneinfo import ZoneInfo
 
 from recorder.influx.backfill import bucket_start
-from recorder.influx.continuous_queries import Term, counted_flows, integrated_name, minute_terms
+from recorder.influx.continuous_queries import Term, minute_terms
+from recorder.points.energy import SUBMETER_FIELDS, integrated_name
 from recorder.points.flow import FLOW_FIELDS
 from recorder.points.point import Point
 from recorder.profiles.model import Profile
@@ -37,7 +38,7 @@ class Thinned:
 
     def __init__(self, profiles: Sequence[Profile], timezone: str) -> None:
         self._terms = minute_terms(profiles)
-        self._with_counter = counted_flows(profiles)
+        self._counted = frozenset(flow for profile in profiles for flow, _ in profile.energy)
         self._states = {
             (one.measurement, each.name) for one in profiles for each in one.fields if each.kind == "state"
         }
@@ -46,7 +47,7 @@ class Thinned:
     def fields(self, key: SeriesKey) -> Collection[str]:
         """The fields of a series that are wanted; none of a measurement that is not known."""
         if key.measurement == ENERGY:
-            return FLOW_FIELDS
+            return (*FLOW_FIELDS, *map(integrated_name, FLOW_FIELDS), *SUBMETER_FIELDS)
         return {term.field for term in self._terms.get(key.measurement, ())}
 
     def minutes(self, key: SeriesKey, minutes: Buckets) -> Iterator[Point]:
@@ -62,21 +63,35 @@ class Thinned:
                 fields["coverage"] = min(1.0, cells[FLOW_FIELDS[0]][0] / _HOUR_SECONDS)
             yield _point(f"{key.measurement}_1h", key, fields, at_s)
 
-    def energies(self, target: str, key: SeriesKey, buckets: Buckets) -> Iterator[Point]:
-        """Give the kWh of each bucket: what counters gained, or what the power of flows adds up to."""
+    def energies(
+        self, target: str, key: SeriesKey, buckets: Buckets, energy_since_s: int = 0
+    ) -> Iterator[Point]:
+        """Return the kWh of each bucket of a series of energies, or of `flow`.
+
+        Of `flow` only what an earlier version stored is integrated: the buckets that begin before
+        `energy_since_s`, whose other energies are those of counters only.
+        """
         for at_s, cells in buckets.items():
+            is_older = at_s < energy_since_s
             if key.measurement == ENERGY:
-                fields = {flow: cell[1] for flow, cell in cells.items()}
-            else:
                 fields = {
-                    integrated_name(flow, self._with_counter): cell[1] / _WATT_SECONDS_PER_KWH
-                    for flow, cell in cells.items()
+                    flow: cell[1] for flow, cell in cells.items() if not is_older or flow in self._counted
                 }
+            elif is_older:
+                fields = {
+                    integrated_name(flow) if flow in self._counted else flow: cell[1] / _WATT_SECONDS_PER_KWH
+                    for flow, cell in cells.items()
+                    if flow in FLOW_FIELDS
+                }
+            else:
+                fields = {}
             yield _point(target, key, fields, at_s)
 
-    def energies_of_hours(self, key: SeriesKey, step: Step, buckets: Buckets) -> Iterator[Point]:
-        """Give the kWh of local hours, from buckets of an hour at most."""
-        return self.energies("energy_1h", key, self._by_hour(step, buckets))
+    def energies_of_hours(
+        self, key: SeriesKey, step: Step, buckets: Buckets, energy_since_s: int = 0
+    ) -> Iterator[Point]:
+        """Return the kWh of local hours, from buckets of an hour at most."""
+        return self.energies("energy_1h", key, self._by_hour(step, buckets), energy_since_s)
 
     def _by_hour(self, step: Step, buckets: Buckets) -> dict[int, Cells]:
         """Merge buckets into local hours; one that two hours share, where hours begin at :30, is left out."""

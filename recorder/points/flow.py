@@ -1,33 +1,42 @@
-"""The energy balance: where the power of one moment comes from and goes to.
+"""The energy balance of a site: where the power of one moment comes from and goes to.
 
-Takes a PCS point and the meter point beside it, gives a `flow` point. Never does I/O.
+Takes the points of a site's devices, returns `flow` points. What a device is, and which of its fields is
+which quantity, is in its profile. Never does I/O.
 
-Definitions, all in W and not negative but for `loss`. P is the PCS's AC power, M the meter's power.
+Definitions, all in W and not negative but for `loss`. P is the AC power of all inverters and batteries
+(positive when delivering), M the grid power (positive when buying), B the battery power (positive when
+discharging). PV and B are measured on the DC side of a hybrid inverter.
 
-    home              = P + M, not below 0
-    pv                = the PV strings, on the DC side
+    home              = P + M, at least 0
+    pv                = PV, at least 0
     grid_import       = M where it is positive       grid_export       = -M where it is negative
     battery_discharge = B where it is positive       battery_charge    = -B where it is negative
-    loss              = pv + B - P                   the inverter's own use; briefly negative in transients
+    loss              = PV + B - P                   what inverters use; briefly negative in transients
 
-PV serves the home first, then the battery, then the grid:
+The battery is charged from PV first, the rest is charged from the grid:
 
-    pv_to_home      = min(pv, home)
-    pv_to_battery   = min(what is left of pv, battery_charge)
-    battery_to_home = min(battery_discharge, what the home still needs)
-    battery_to_grid = min(what is left of battery_discharge, what pv cannot have exported)
-
-and the rest follows, so that what arrives adds up exactly:
-
-    grid_to_home    = home - pv_to_home - battery_to_home
+    pv_to_battery   = min(pv, battery_charge)
     grid_to_battery = battery_charge - pv_to_battery
+
+P >= 0 is divided between PV and battery in the ratio (pv - pv_to_battery) : battery_discharge, into pv_ac
+and battery_ac. They supply the home in this order, and what is left of them is exported; the grid supplies
+the rest of the home. So `grid_to_home` is the purchased power. Where P < 0 the inverters draw AC power, and
+the grid supplies the home:
+
+    pv_to_home      = min(pv_ac, home)
+    battery_to_home = min(battery_ac, home - pv_to_home)
+    grid_to_home    = home - pv_to_home - battery_to_home
+    battery_to_grid = min(battery_ac - battery_to_home, grid_export)
     pv_to_grid      = grid_export - battery_to_grid
 """
 
-from typing import Final
+from collections.abc import Sequence
+from typing import Final, NamedTuple
 
 from recorder.points.point import Point
+from recorder.profiles.model import POWER_SOURCES, Profile
 
+MEASUREMENT: Final = "flow"
 FLOW_FIELDS: Final = (
     "home",
     "pv",
@@ -46,39 +55,46 @@ FLOW_FIELDS: Final = (
 )
 DEFAULT_METER_MAX_AGE_SECONDS: Final = 5.0
 
+# An inverter that fell silent with less power than this has switched itself off, as at dusk.
+_ASLEEP_BELOW_W: Final = 50.0
+# An inverter that has not spoken for so long after the start is not there, or is off.
+_WAIT_FOR_FIRST_NS: Final = 30 * 10**9
 # The balance is computed in whole steps of the meter's resolution, 0.01 W, so that it is exact.
 _STEPS_PER_WATT: Final = 100
 
 
 def balance(
-    pcs_active_power_w: float, pv_power_w: float, battery_power_w: float, meter_active_power_w: float
+    ac_power_w: float, pv_power_w: float, battery_power_w: float, grid_power_w: float
 ) -> dict[str, float]:
     """Split the power of one moment by the definitions above.
 
     Args:
-        pcs_active_power_w: AC output of the PCS; negative where it charges the battery from the grid.
-        pv_power_w: both strings, DC.
-        battery_power_w: discharging positive, DC.
-        meter_active_power_w: buying positive.
+        ac_power_w: AC power of all inverters and batteries; negative where they draw power.
+        pv_power_w: PV, DC where the inverter measures it there.
+        battery_power_w: discharging positive.
+        grid_power_w: buying positive.
 
     Returns:
         The value of every one of `FLOW_FIELDS`, in W.
     """
-    ac, pv, battery, meter = (
-        round(power * _STEPS_PER_WATT)
-        for power in (pcs_active_power_w, pv_power_w, battery_power_w, meter_active_power_w)
+    ac, pv, battery, grid = (
+        round(power * _STEPS_PER_WATT) for power in (ac_power_w, pv_power_w, battery_power_w, grid_power_w)
     )
     loss = pv + battery - ac
     pv = max(0, pv)
-    home = max(0, ac + meter)
+    home = max(0, ac + grid)
     charge, discharge = max(0, -battery), max(0, battery)
-    export = max(0, -meter)
+    export = max(0, -grid)
 
-    pv_to_home = min(pv, home)
-    pv_to_battery = min(pv - pv_to_home, charge)
-    battery_to_home = min(discharge, home - pv_to_home)
-    pv_left = pv - pv_to_home - pv_to_battery
-    battery_to_grid = min(discharge - battery_to_home, max(0, export - pv_left))
+    pv_to_battery = min(pv, charge)
+    delivered = max(0, ac)
+    pv_left = pv - pv_to_battery
+    # Where neither has power left, what is delivered is the battery's: devices are read at different moments.
+    pv_ac = round(delivered * pv_left / (pv_left + discharge)) if pv_left else 0
+    battery_ac = delivered - pv_ac
+    pv_to_home = min(pv_ac, home)
+    battery_to_home = min(battery_ac, home - pv_to_home)
+    battery_to_grid = min(battery_ac - battery_to_home, export)
     parts = {
         "pv_to_home": pv_to_home,
         "pv_to_battery": pv_to_battery,
@@ -93,7 +109,7 @@ def balance(
         # Totals are the sums of their parts as floats, so that they agree to the last bit.
         "home": watts["pv_to_home"] + watts["battery_to_home"] + watts["grid_to_home"],
         "pv": pv / _STEPS_PER_WATT,
-        "grid_import": max(0, meter) / _STEPS_PER_WATT,
+        "grid_import": max(0, grid) / _STEPS_PER_WATT,
         "grid_export": watts["pv_to_grid"] + watts["battery_to_grid"],
         "battery_charge": watts["pv_to_battery"] + watts["grid_to_battery"],
         "battery_discharge": discharge / _STEPS_PER_WATT,
@@ -102,41 +118,152 @@ def balance(
     }
 
 
+def self_sufficiency(purchased: float | None, home: float | None) -> float | None:
+    """Return the part of the home's energy that was not purchased, 0 to 1; None without any energy.
+
+    Purchased energy counts whether it goes to the home at once or into the battery. Both in one unit.
+    """
+    if purchased is None or home is None or home <= 0:
+        return None
+    return min(1.0, max(0.0, 1.0 - purchased / home))
+
+
+def self_consumption(
+    pv_to_home: float | None, pv_to_battery: float | None, pv_to_grid: float | None
+) -> float | None:
+    """Return the part of the PV energy that was not sold, 0 to 1; None without any. All in one unit."""
+    if pv_to_home is None or pv_to_grid is None:
+        return None
+    used = pv_to_home + (pv_to_battery or 0.0) + pv_to_grid
+    return min(1.0, max(0.0, 1.0 - pv_to_grid / used)) if used > 0 else None
+
+
+class _Delivery(NamedTuple):
+    """What one inverter or battery said last, W; the time is Unix ns."""
+
+    time_ns: int
+    ac_w: float
+    pv_w: float
+    battery_w: float
+
+
+class FlowState(NamedTuple):
+    """Where the balance of a site is: the latest of each inverter and of the grid, and its first moment."""
+
+    deliveries: tuple[tuple[str, "_Delivery"], ...]
+    grid: tuple[int, float] | None
+    first_ns: int | None
+
+
 class FlowBalance:
-    """Joins a site's PCS points with its meter's, whichever streams they come from.
+    """Joins a site's inverters and batteries with its grid meter, whichever streams they come from.
+
+    Exactly one grid meter counts, the first of the devices that has the role. The points of `flow` have the
+    device tag of the first inverter or battery of the devices, or of the grid meter where there is none, so
+    that a site has one series.
 
     Args:
-        meter_max_age_seconds: how far a meter point may be from the PCS point that it is joined to.
+        site: the `site` tag.
+        profiles: the devices, in the order of the settings.
+        max_age_seconds: how far apart in time two points may be that make one balance.
     """
 
-    def __init__(self, meter_max_age_seconds: float = DEFAULT_METER_MAX_AGE_SECONDS) -> None:
-        self._max_age_ns = round(meter_max_age_seconds * 1e9)
-        self._meter: tuple[int, float] | None = None
+    def __init__(
+        self,
+        site: str,
+        profiles: Sequence[Profile],
+        max_age_seconds: float = DEFAULT_METER_MAX_AGE_SECONDS,
+    ) -> None:
+        self._max_age_ns = round(max_age_seconds * 1e9)
+        sources = [one for one in profiles if one.role in POWER_SOURCES]
+        meters = [one for one in profiles if one.role == "grid_meter"]
+        self._sources = {one.device: _fields_of(one) for one in sources}
+        self._grid_device = meters[0].device if meters else ""
+        self._grid_field = meters[0].field_of("grid_power") if meters else ""
+        device = next((one.device for one in (*sources, *meters)), "")
+        self.tags = (("device", device), ("site", site))
+        self._deliveries: dict[str, _Delivery] = {}
+        self._grid: tuple[int, float] | None = None
+        self._first_ns: int | None = None
 
     @property
-    def meter(self) -> tuple[int, float] | None:
-        """The meter's latest point, which the next one of the PCS is joined to: Unix ns, and W."""
-        return self._meter
+    def state(self) -> FlowState:
+        """Where the balance is: what it returns depends on this and on what comes."""
+        deliveries = tuple(sorted(self._deliveries.items()))
+        return FlowState(deliveries, self._grid, self._waiting_since())
 
-    def resume(self, meter: tuple[int, float] | None) -> None:
-        """Go on from where the balance of the same site stood."""
-        self._meter = meter
+    def resume(self, state: FlowState) -> None:
+        """Go on from where the balance of the same site was."""
+        self._deliveries = dict(state.deliveries)
+        self._grid, self._first_ns = state.grid, state.first_ns
 
-    def feed(self, point: Point) -> Point | None:
-        """Take any point of the site, and give the `flow` point where it allows one."""
-        if point.time_ns is None:
+    def feed(self, device: str, fields: dict[str, float], time_ns: int) -> Point | None:
+        """Take a point of a device, and return the `flow` point where it allows one."""
+        if self._first_ns is None:
+            self._first_ns = time_ns
+        source = self._sources.get(device)
+        if source is not None:
+            delivery = source.delivery(fields, time_ns)
+            if delivery is None:
+                return None
+            self._deliveries[device] = delivery
+        elif device == self._grid_device:
+            grid_w = fields.get(self._grid_field)
+            if grid_w is None:
+                return None
+            self._grid = (time_ns, grid_w)
+            if self._sources:
+                return None
+        else:
             return None
-        fields = point.fields
-        if point.measurement == "powermeter" and "active_power" in fields:
-            self._meter = (point.time_ns, fields["active_power"])
-        if point.measurement != "pcs" or self._meter is None:
+        return self._balance(time_ns)
+
+    def _balance(self, time_ns: int) -> Point | None:
+        if self._grid is None or abs(time_ns - self._grid[0]) > self._max_age_ns:
             return None
-        meter_time_ns, meter_active_power_w = self._meter
-        if abs(point.time_ns - meter_time_ns) > self._max_age_ns:
+        ac_w = pv_w = battery_w = 0.0
+        for device in self._sources:
+            delivery = self._deliveries.get(device)
+            if delivery is None:
+                if abs(time_ns - (self._first_ns or 0)) < _WAIT_FOR_FIRST_NS:
+                    return None
+            elif abs(time_ns - delivery.time_ns) <= self._max_age_ns:
+                ac_w += delivery.ac_w
+                pv_w += delivery.pv_w
+                battery_w += delivery.battery_w
+            elif abs(delivery.ac_w) >= _ASLEEP_BELOW_W:
+                # Its power is not known, and so is the home's.
+                return None
+        return Point(MEASUREMENT, self.tags, balance(ac_w, pv_w, battery_w, self._grid[1]), time_ns)
+
+    def _waiting_since(self) -> int | None:
+        """Return the first moment, while it still matters: until every inverter has spoken."""
+        return self._first_ns if self._deliveries.keys() < self._sources.keys() else None
+
+
+class _SourceFields(NamedTuple):
+    """The fields of an inverter or battery; an empty name is a quantity that it does not know."""
+
+    ac: str
+    pv: str
+    battery: str
+    has_pv: bool
+
+    def delivery(self, fields: dict[str, float], time_ns: int) -> _Delivery | None:
+        """Return what a point says, or None where one of the known quantities is missing."""
+        if any(name and name not in fields for name in (self.ac, self.pv, self.battery)):
             return None
-        if not fields.keys() >= {"active_power", "pv_power", "battery_power"}:
-            return None
-        flow = balance(
-            fields["active_power"], fields["pv_power"], fields["battery_power"], meter_active_power_w
-        )
-        return Point("flow", point.tags, flow, point.time_ns)
+        battery_w = fields[self.battery] if self.battery else 0.0
+        pv_w = fields[self.pv] if self.pv else 0.0
+        ac_w = fields[self.ac] if self.ac else pv_w + battery_w
+        if self.has_pv and not self.pv:
+            # A plain inverter that measures its output only.
+            pv_w = ac_w - battery_w
+        elif not self.has_pv and not self.battery:
+            battery_w = ac_w
+        return _Delivery(time_ns, ac_w, pv_w, battery_w)
+
+
+def _fields_of(profile: Profile) -> _SourceFields:
+    ac, pv, battery = (profile.field_of(name) for name in ("ac_power", "pv_power", "battery_power"))
+    return _SourceFields(ac, pv, battery, has_pv=profile.role != "battery")

@@ -45,6 +45,19 @@ class Catalogue:
         return None
 
 
+def quantity_fields(profiles: Sequence[Profile]) -> dict[str, tuple[str, str]]:
+    """Return the measurement and the field that hold each quantity: of the first device that knows it.
+
+    What a submeter measures is no quantity of the site.
+    """
+    fields: dict[str, tuple[str, str]] = {}
+    for profile in profiles:
+        if profile.role != "submeter":
+            for quantity, field in profile.quantities:
+                fields.setdefault(quantity, (profile.measurement, field))
+    return fields
+
+
 def find_overlaps(profiles: Sequence[Profile]) -> list[Overlap]:
     """Pairs of devices, by index, whose answers could not be told apart."""
     claimed = [_claimed(profile) for profile in profiles]

@@ -5,14 +5,16 @@ a `ConfigurationError` that names file, line, key and what is allowed.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
 from itertools import pairwise
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from recorder.profiles.model import (
+    COUNTER_QUANTITIES,
+    QUANTITIES,
     WORDS_OF_TYPE,
     DerivedField,
     FieldKind,
@@ -20,6 +22,8 @@ from recorder.profiles.model import (
     Profile,
     Register,
     RegisterType,
+    Role,
+    Side,
     ValidityRule,
 )
 from recorder.yaml_document import (
@@ -33,8 +37,13 @@ from recorder.yaml_document import (
 )
 
 ADDRESS_END = 0x10000
-ENERGY_FLOWS = ("home", "pv", "grid_import", "grid_export", "battery_charge", "battery_discharge")
-TEXT_KEYS = frozenset({"name", "measurement", "device", "description", "scale", "scan_closed_by"})
+TEXT_KEYS = frozenset(
+    {"name", "measurement", "device", "description", "scale", "scan_closed_by", "role", "poll_counter"}
+)
+_UNIT_OF = {"soc": "%", **dict.fromkeys(COUNTER_QUANTITIES, "kWh")}
+# The recorder writes these itself; `energy_` and `savings_` are the beginnings of more.
+RESERVED_MEASUREMENTS = frozenset({"flow", "recorder", "energy"})
+RESERVED_PREFIXES = ("energy_", "savings_")
 
 _SCALE = re.compile(r"(-?[0-9]{1,12}(?:\.[0-9]{1,12})?)(?:/([0-9]{1,12}))?")
 
@@ -55,6 +64,7 @@ Name = Annotated[
 ]
 Address = Annotated[int, Field(ge=0, lt=ADDRESS_END), Allowed("an address from 0 to 0xFFFF")]
 Type = Annotated[RegisterType, Allowed("u16, s16, u32, s32, u64, s64 or f32")]
+RoleName = Annotated[Role, Allowed("inverter, hybrid_inverter, grid_meter, battery, submeter or other")]
 Kind = Annotated[FieldKind, Allowed("gauge, counter or state")]
 Words = Annotated[str, Field(max_length=500), Allowed("a text of up to 500 characters")]
 UnitOfMeasure = Annotated[
@@ -95,6 +105,11 @@ class _Derived(_Model):
     description: Words = ""
 
 
+class _PvPower(_Model):
+    field: Name
+    side: Annotated[Side, Allowed("ac or dc: on which side of the inverter it is measured")]
+
+
 class _ValidWhen(_Model):
     address: Address
     type: Type
@@ -116,6 +131,15 @@ class _Profile(_Model):
         float, Field(gt=0, le=3600), Allowed("a number of seconds above 0, up to 3600")
     ] = 5.0
     valid_when: _ValidWhen | None = None
+    role: Annotated[Role | None, RoleName.__metadata__[0]] = None
+    quantities: Annotated[
+        dict[str, str | _PvPower],
+        Allowed(
+            "a mapping of quantity to field, such as grid_power: active_power; pv_power is {field, side}"
+        ),
+    ] = {}
+    poll_counter: Annotated[str | None, Allowed("the name of a register of kind counter")] = None
+    # The former place of the counters; `quantities` names them too.
     energy: Annotated[
         dict[str, str], Allowed("a mapping of flow to field, such as grid_import: active_import")
     ] = {}
@@ -152,9 +176,50 @@ def parse_profile(text: str, file_name: str) -> Profile:
         point_per=parsed.point_per,
         scan_closed_by=parsed.scan_closed_by,
         scan_timeout_seconds=parsed.scan_timeout_seconds,
-        energy=tuple(parsed.energy.items()),
+        **_balance_of(parsed),
         description=parsed.description,
     )
+
+
+def _balance_of(parsed: _Profile) -> dict[str, Any]:
+    """Return what the profile says about the energy balance: role, quantities, side of PV, poll counter."""
+    sides = [value.side for value in parsed.quantities.values() if isinstance(value, _PvPower)]
+    named = {
+        quantity: value.field if isinstance(value, _PvPower) else value
+        for quantity, value in parsed.quantities.items()
+    }
+    if parsed.role is None:
+        return _balance_of_older(parsed)
+    return {
+        "role": parsed.role,
+        "quantities": tuple({**parsed.energy, **named}.items()),
+        "pv_side": sides[0] if sides else "dc",
+        "poll_counter": parsed.poll_counter or "",
+    }
+
+
+def _balance_of_older(parsed: _Profile) -> dict[str, Any]:
+    """Return the same of a profile from before roles: a copy of a shipped one, told by its counters."""
+    names = {register.name: register for register in parsed.registers}
+    known = {*names, *(derived.name for derived in parsed.derived)}
+    role: Role = "other"
+    quantities = dict(parsed.energy)
+    if parsed.energy.keys() & {"grid_import", "grid_export"} and "active_power" in known:
+        role, quantities["grid_power"] = "grid_meter", "active_power"
+    elif known >= {"active_power", "pv_power", "battery_power"}:
+        role = "hybrid_inverter"
+        quantities |= {
+            "ac_power": "active_power",
+            "pv_power": "pv_power",
+            "battery_power": "battery_power",
+            **({"soc": "battery_soc"} if "battery_soc" in known else {}),
+        }
+    polls = names.get(parsed.poll_counter or "polls")
+    return {
+        "role": role,
+        "quantities": tuple(quantities.items()),
+        "poll_counter": polls.name if polls is not None and polls.kind == "counter" else "",
+    }
 
 
 def _register(parsed: _Register) -> Register:
@@ -192,21 +257,73 @@ def _name_mistakes(document: Document, parsed: _Profile) -> Iterator[Mistake]:
                 yield document.mistake(path, f"{name} stands twice in the sum", "name each part once")
             if name not in registers:
                 yield document.mistake(path, f"no register is named {name}", nearest(name, registers))
+    yield from _reserved_mistakes(document, parsed, zip(places, names, strict=True))
     yield from _counter_mistakes(document, parsed)
     if parsed.scan_closed_by is not None and parsed.scan_closed_by not in registers:
         problem = f"no register is named {parsed.scan_closed_by}"
         yield document.mistake(("scan_closed_by",), problem, nearest(parsed.scan_closed_by, registers))
 
 
+def _reserved_mistakes(
+    document: Document, parsed: _Profile, named: Iterable[tuple[KeyPath, str]]
+) -> Iterator[Mistake]:
+    """Names that the recorder and InfluxDB use themselves."""
+    if parsed.measurement in RESERVED_MEASUREMENTS or parsed.measurement.startswith(RESERVED_PREFIXES):
+        problem = f"the recorder writes {parsed.measurement} itself"
+        yield document.mistake(("measurement",), problem, "give the measurement another name")
+    for path, name in named:
+        if name == "time":
+            yield document.mistake(path, "time is the name of a point's time", "give the field another name")
+
+
 def _counter_mistakes(document: Document, parsed: _Profile) -> Iterator[Mistake]:
-    """Flows that nobody knows, and energies that no counter counts."""
+    """Quantities that nobody knows, fields that do not exist, and energies that no counter counts."""
     counters = [register.name for register in parsed.registers if register.kind == "counter"]
-    for flow, name in parsed.energy.items():
-        if flow not in ENERGY_FLOWS:
-            yield document.mistake(("energy", flow), "unknown flow", nearest(flow, ENERGY_FLOWS))
-        if name not in counters:
+    fields = {register.name: register.unit for register in parsed.registers}
+    fields |= {derived.name: derived.unit for derived in parsed.derived}
+    places: list[tuple[KeyPath, str, str, Sequence[str]]] = [
+        (("energy", flow), flow, name, COUNTER_QUANTITIES) for flow, name in parsed.energy.items()
+    ]
+    for quantity, value in parsed.quantities.items():
+        path: KeyPath = ("quantities", quantity)
+        if isinstance(value, str) and quantity == "pv_power":
+            problem = "the side of the inverter is missing"
+            yield document.mistake(path, problem, f"pv_power: {{field: {value}, side: dc}}, or side: ac")
+        elif isinstance(value, _PvPower) and quantity != "pv_power":
+            yield document.mistake(path, f"{quantity} has no side", f"{quantity}: {value.field}")
+        places.append((path, quantity, value if isinstance(value, str) else value.field, QUANTITIES))
+    for path, quantity, name, allowed in places:
+        if quantity not in allowed:
+            problem = "unknown flow" if path[0] == "energy" else "unknown quantity"
+            yield document.mistake(path, problem, nearest(quantity, allowed))
+        elif quantity in COUNTER_QUANTITIES and name not in counters:
             problem = f"no register of kind counter is named {name}"
-            yield document.mistake(("energy", flow), problem, nearest(name, counters))
+            yield document.mistake(path, problem, nearest(name, counters))
+        elif name not in fields:
+            yield document.mistake(path, f"no field is named {name}", nearest(name, list(fields)))
+        elif path[0] == "quantities" and fields[name] != _UNIT_OF.get(quantity, "W"):
+            unit = _UNIT_OF.get(quantity, "W")
+            problem = f"{quantity} is in {unit}, and {name} in {fields[name] or 'no unit'}"
+            yield document.mistake(path, problem, f"set unit: {unit}, with a scale that leads to it")
+    if parsed.poll_counter is not None and parsed.poll_counter not in counters:
+        problem = f"no register of kind counter is named {parsed.poll_counter}"
+        yield document.mistake(("poll_counter",), problem, nearest(parsed.poll_counter, counters))
+    yield from _role_mistakes(document, parsed)
+
+
+def _role_mistakes(document: Document, parsed: _Profile) -> Iterator[Mistake]:
+    """Roles without the quantities that the balance needs of them."""
+    needed: dict[Role, tuple[tuple[str, ...], ...]] = {
+        "inverter": (("ac_power", "pv_power"),),
+        "hybrid_inverter": (("ac_power",), ("pv_power",), ("battery_power",)),
+        "battery": (("battery_power", "ac_power"),),
+        "grid_meter": (("grid_power",),),
+        "submeter": (("grid_power", "grid_import"),),
+    }
+    for one_of in needed.get(parsed.role or "other", ()):
+        if not any(quantity in parsed.quantities for quantity in one_of):
+            problem = f"a device of role {parsed.role} needs the quantity {' or '.join(one_of)}"
+            yield document.mistake(("role",), problem, "name its field in `quantities`, or set another role")
 
 
 def _address_mistakes(document: Document, parsed: _Profile) -> Iterator[Mistake]:

@@ -35,6 +35,7 @@ def check_settings(document: Document) -> Settings:
     if settings.writer.retry_min_seconds > settings.writer.retry_max_seconds:
         path = ("writer", "retry_min_seconds")
         mistakes.append(document.mistake(path, "is above retry_max_seconds", "allowed is at most that"))
+    mistakes += _unknown_sites(document, settings)
     settings, found = _with_secrets(document, settings)
     if mistakes or found:
         raise ConfigurationError([*mistakes, *found])
@@ -81,6 +82,16 @@ def _repeated_networks(document: Document, index: int) -> Iterator[Mistake]:
             problem = f"is the same network as {written[network]}"
             yield document.mistake(("listeners", index, "sites", text), problem, "keep one of them")
         written[network] = text
+
+
+def _unknown_sites(document: Document, settings: Settings) -> Iterator[Mistake]:
+    """Sites of a device that no listener gives to a stream."""
+    for index, device in enumerate(settings.devices):
+        for place, name in enumerate(device.sites or ()):
+            if name not in settings.site_names:
+                problem = f"no listener has the site {name}"
+                remedy = f"must be one of {', '.join(sorted(settings.site_names)[:8])}"
+                yield document.mistake(("devices", index, "sites", place), problem, remedy)
 
 
 def _same_address(one: str, other: str) -> bool:

@@ -19,6 +19,7 @@ from recorder.settings.values import (
     NetworkText,
     OptionalFile,
     OptionalLabel,
+    OptionalSiteNames,
     OptionalUrl,
     Port,
     Seconds,
@@ -31,7 +32,7 @@ from recorder.yaml_document import Allowed
 
 # Keys whose value is text even where it looks like a number, a truth value or nothing.
 TEXT_KEYS = frozenset(
-    {"site", "timezone", "data_dir", "name", "bind", "hosts", "profile", "device", "url", "database"}
+    {"site", "timezone", "data_dir", "name", "bind", "hosts", "profile", "device", "role", "url", "database"}
     | {"username", "password", "password_file", "token", "token_file", "raw", "avg10", "rollups"}
     | {"minutes", "quarter_hours", "hours", "days", "tariff_file"}
 )
@@ -84,7 +85,11 @@ class HttpSettings(_Model):
 
 
 class DeviceSettings(_Model):
-    """A device that streams may carry; `unit` and `device` override the profile's."""
+    """A device that streams may carry; `unit`, `device` and `role` override the profile's.
+
+    `sites` names the sites that have it: it is missed there from the start. Without them it is missed where
+    it delivered before; and where there is one site only, that site has every device.
+    """
 
     profile: Annotated[
         str,
@@ -96,6 +101,11 @@ class DeviceSettings(_Model):
         Annotated[str, Field(pattern=r"\A[a-z][a-z0-9_]{0,63}\z")] | None,
         Allowed("a name of up to 64 of a-z, 0-9 and _, with a letter first"),
     ] = None
+    role: Annotated[
+        Literal["inverter", "hybrid_inverter", "grid_meter", "battery", "submeter", "other"] | None,
+        Allowed("inverter, hybrid_inverter, grid_meter, battery, submeter or other"),
+    ] = None
+    sites: OptionalSiteNames = None
 
 
 class ReaderSettings(_Model):
@@ -216,3 +226,13 @@ class Settings(_Model):
     queries: QueriesSettings = QueriesSettings()
     flow: FlowSettings = FlowSettings()
     clock: ClockSettings = ClockSettings()
+
+    @property
+    def site_names(self) -> frozenset[str]:
+        """Every site that a stream may have."""
+        names: set[str] = set()
+        for listener in self.listeners:
+            names.update(listener.sites.values())
+            if listener.site or not listener.sites:
+                names.add(listener.site or self.site)
+        return frozenset(names)

@@ -122,6 +122,11 @@ Sites = Annotated[
     Field(max_length=65536),
     Allowed("networks or addresses, each with its site, such as 192.168.7.0/24: garage"),
 ]
+OptionalSiteNames = Annotated[
+    tuple[Text, ...] | None,
+    Field(max_length=65536),
+    Allowed("a list of sites that listeners have, such as [north, garage]"),
+]
 TimeZone = Annotated[str, AfterValidator(_timezone), Allowed("an IANA time zone, such as Europe/Berlin")]
 OptionalUrl = Annotated[
     str,

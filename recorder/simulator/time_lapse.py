@@ -4,11 +4,13 @@ Takes a seed and times, gives states second by second, or points minute by minut
 and never invents energy: counters gain the power that was shown, for as long as it was shown.
 """
 
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
-from recorder.points.flow import FlowBalance
 from recorder.points.point import Point
+from recorder.points.site import Site
+from recorder.profiles.model import Profile
 from recorder.simulator.plant import Plant, PlantState
 from recorder.simulator.stream import meter_sample, pcs_sample
 
@@ -86,27 +88,27 @@ class PastMinute(NamedTuple):
 
 
 def past_of(
-    plant: Plant, site: str, devices: Mapping[str, str], end_s: int, shift_seconds: int = 0
+    plant: Plant, site: Site, profiles: Sequence[Profile], end_s: int, shift_seconds: int = 0
 ) -> Iterator[PastMinute]:
-    """Run a plant on minute by minute, and give what a recorder would have seen at each.
+    """Run a plant on minute by minute, and return what a recorder would have seen at each.
 
     Args:
         plant: is advanced to `end_s` less the shift.
-        site: the `site` tag of the points.
-        devices: the `device` tag of the points of each measurement.
+        site: derives flows and energies.
+        profiles: the devices; those that record a PCS or its meter count.
         end_s: Unix time of the last points, s.
         shift_seconds: added to the plant's time to make that of points and states.
     """
-    flow = FlowBalance()
+    samples = {"powermeter": meter_sample, "pcs": pcs_sample}
+    devices = {one.measurement: one.device for one in profiles if one.measurement in samples}
+    counts: Counter[str] = Counter()
     while (at_s := plant.now_s + PAST_STEP_SECONDS + shift_seconds) <= end_s:
         _run(plant, PAST_STEP_SECONDS)
         state = plant.state._replace(at_s=at_s)
-        points = []
-        for measurement, fields in (("powermeter", meter_sample(state)), ("pcs", pcs_sample(state))):
-            tags = (("device", devices[measurement]), ("site", site))
-            point = Point(measurement, tags, fields, at_s * 1_000_000_000)
-            points.append(point)
-            balance = flow.feed(point)
-            if balance is not None:
-                points.append(balance)
+        points: list[Point] = []
+        for measurement, sample in samples.items():
+            device = devices[measurement]
+            tags = (("device", device), ("site", site.name))
+            point = Point(measurement, tags, sample(state), at_s * 1_000_000_000)
+            points += site.take(device, point, counts)
         yield PastMinute(points, state)

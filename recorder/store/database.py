@@ -6,6 +6,7 @@ reads: each row has a checksum, and one that is damaged counts as not there. Use
     series   id, site, measurement, device, fields in the order of the cells (only ever appended to)
     bucket   key = series, step and time in one integer, so that a range is one walk through the file
     owed     one row: the time that no InfluxDB has got yet
+    facts    what else is known of the file, by name: from when on energies of all flows are stored
 """
 
 import json
@@ -28,6 +29,7 @@ _TABLES: Final = (
     "CREATE TABLE IF NOT EXISTS series (number INTEGER PRIMARY KEY, site, measurement, device, fields, crc)",
     "CREATE TABLE IF NOT EXISTS bucket (key INTEGER PRIMARY KEY, cells BLOB)",
     "CREATE TABLE IF NOT EXISTS owed (number INTEGER PRIMARY KEY, first_s, last_s, crc)",
+    "CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value, crc)",
 )
 _DAMAGE: Final = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 _CELL: Final = struct.Struct("<4d")
@@ -61,6 +63,7 @@ class Database:
         self._path = path
         self._has_told_damage = False
         self.owed: Owed | None = None
+        self.energy_since_s = 0
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._series: dict[SeriesKey, tuple[int, list[str]]] = {}
         self._last_number = 0
@@ -138,14 +141,16 @@ class Database:
         for key, blob in self._connection.execute(query, (first, last)):
             yield _begin_of(key), self._decode(key, blob, places)
 
-    def newest(self, series: SeriesKey, step: Step) -> Cells:
-        """Give the cells of a series' last bucket; none where there is no bucket."""
+    def newest(self, series: SeriesKey, step: Step) -> tuple[int, Cells]:
+        """Return the begin and the cells of a series' last bucket; 0 and none where there is no bucket."""
         if series not in self._series:
-            return {}
+            return 0, {}
         number, names = self._series[series]
         query = "SELECT key, cells FROM bucket WHERE key BETWEEN ? AND ? ORDER BY key DESC LIMIT 1"
         found = self._connection.execute(query, _all_of(number, step))
-        return next((self._decode(key, blob, _places(names)) for key, blob in found), {})
+        return next(
+            ((_begin_of(key), self._decode(key, blob, _places(names))) for key, blob in found), (0, {})
+        )
 
     def oldest_s(self, steps: Sequence[Step] = STEPS) -> int | None:
         """Give when the oldest bucket of these widths begins, Unix seconds; None where there is none."""
@@ -233,6 +238,7 @@ class Database:
             self._series = _series_of(connection)
             self._last_number = max((number for number, _ in self._series.values()), default=0)
             self.owed = self._owed_in(connection)
+            self.energy_since_s = self._energy_since_in(connection)
         except BaseException:
             connection.close()
             raise
@@ -249,6 +255,20 @@ class Database:
             newest = [key for of_step in ranges for (key,) in connection.execute(query, of_step) if key]
             return Owed(0, max(map(_begin_of, newest), default=0) + 60)
         return None
+
+    def _energy_since_in(self, connection: sqlite3.Connection) -> int:
+        """Read from when on energies of all flows are stored: a file without that fact is an older one."""
+        name = "energy_since_s"
+        for _, value, checksum in connection.execute("SELECT * FROM facts WHERE name = ?", (name,)):
+            if checksum == _checksum_of((name, value)):
+                return int(value)
+        query = "SELECT max(key) FROM bucket WHERE key BETWEEN ? AND ?"
+        minutes = [_all_of(number, STEPS[0]) for number, _ in self._series.values()]
+        newest = [key for of_series in minutes for (key,) in connection.execute(query, of_series) if key]
+        since_s = max((_begin_of(key) + 60 for key in newest), default=0)
+        row = (name, since_s)
+        connection.execute("INSERT OR REPLACE INTO facts VALUES (?, ?, ?)", (*row, _checksum_of(row)))
+        return since_s
 
     def _set_aside(self, reason: str) -> None:
         aside = [

@@ -1,7 +1,7 @@
 """What a range of the past looks like: columns for a chart, energies, and the figures of the whole.
 
-Takes a question and the store's buckets, gives the answer as plain values, ready to be JSON. Energies
-come from a device's counters where it has some, else from power over time. Never touches the file itself.
+Takes a question and the store's buckets, returns the answer as plain values, ready to be JSON. Energies
+are those that the recorder computed from counters, or from power over time. Never touches the file itself.
 """
 
 from collections import deque
@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from math import ceil
 from typing import Any, Final
 
-from recorder.points.flow import FLOW_FIELDS
-from recorder.store.buckets import STEPS, Cells, Step
+from recorder.points.energy import SUBMETER_FIELDS, integrated_name
+from recorder.points.flow import FLOW_FIELDS, self_consumption, self_sufficiency
+from recorder.points.flow import MEASUREMENT as FLOW
+from recorder.store.buckets import STEPS, Cell, Cells, Step
 from recorder.store.store import Store
 from recorder.store.thinning import ENERGY, SeriesKey
 
@@ -25,11 +27,11 @@ DEFAULT_FIELDS: Final = (
     ("flow", "grid_export"),
     ("flow", "battery_charge"),
     ("flow", "battery_discharge"),
-    ("pcs", "battery_soc"),
 )
 _WATT_SECONDS_PER_KWH: Final = 3_600_000.0
 _DECIMALS: Final = 6
 _EMPTY: Final[Cells] = {}
+_INTEGRATED: Final = tuple(map(integrated_name, FLOW_FIELDS))
 
 Column = list[float | None]
 
@@ -60,24 +62,37 @@ def history(store: Store, question: Question) -> dict[str, Any]:
     end_s = store.buckets.following(step, times[-1]) if times else first_s
     of_site = [key for key in store.series() if key.site == question.site]
     measurements = dict.fromkeys(measurement for measurement, _ in question.fields)
-    shown = {name: next((key for key in of_site if key.measurement == name), None) for name in measurements}
-    flows = [key for key in of_site if key.measurement == "flow"]
-    counters = [key for key in of_site if key.measurement == ENERGY]
-    wanted: dict[SeriesKey, set[str]] = {key: set(FLOW_FIELDS) for key in (*flows, *counters)}
+    shown = {name: [key for key in of_site if key.measurement == name] for name in measurements}
+    flows = [key for key in of_site if key.measurement == FLOW]
+    energies = [key for key in of_site if key.measurement == ENERGY]
+    wanted: dict[SeriesKey, set[str]] = {key: set(FLOW_FIELDS) for key in flows}
+    wanted |= {key: {*FLOW_FIELDS, *_INTEGRATED, *SUBMETER_FIELDS} for key in energies}
     for measurement, name in question.fields:
-        one = shown[measurement]
-        if one is not None:
+        for one in shown[measurement]:
             wanted.setdefault(one, set()).add(name)
     found = store.read(wanted, step, first_s, end_s)
 
     rows = {key: [buckets.get(at_s, _EMPTY) for at_s in times] for key, buckets in found.items()}
     series = {}
     for measurement, name in question.fields:
-        one = shown[measurement]
-        series[f"{measurement}.{name}"] = _column_of(rows[one] if one else [_EMPTY] * len(times), name)
+        # Of several devices each bucket shows the first by name that has the field: one may have been
+        # renamed.
+        cells = [
+            next((row[name] for one in shown[measurement] if name in (row := rows[one][index])), None)
+            for index in range(len(times))
+        ]
+        series[f"{measurement}.{name}"] = _column_of(cells)
     of_flows = [rows[key] for key in flows]
-    energy, counted = _energy(of_flows, [rows[key] for key in counters], len(times))
+    of_energies = [rows[key] for key in energies]
+    is_older = [at_s < store.energy_since_s for at_s in times]
+    energy = _energy(of_flows, of_energies, is_older, store.counted_flows)
+    known = {name for column in of_energies for cells in column for name in cells}
     covered = [sum(cells["home"][0] for cells in column if "home" in cells) for column in of_flows]
+    submeters = {
+        key.device: {name: _sums([rows[key]], len(times), name) for name in SUBMETER_FIELDS}
+        for key in energies
+        if any(name in cells for cells in rows[key] for name in SUBMETER_FIELDS)
+    }
     return {
         "site": question.site,
         "from": first_s,
@@ -86,8 +101,9 @@ def history(store: Store, question: Question) -> dict[str, Any]:
         "time": times,
         "series": series,
         "energy": energy,
-        "counted": counted,
-        "totals": _totals(energy, of_flows, max(covered, default=0.0)),
+        "counted": [name for name in FLOW_FIELDS if integrated_name(name) in known],
+        "submeters": submeters,
+        "totals": _totals(energy, submeters, sum(covered)),
     }
 
 
@@ -108,8 +124,7 @@ def _beginnings(store: Store, step: Step, question: Question) -> Iterator[int]:
     return store.buckets.beginnings(step, store.buckets.begin(step, start_s), ceil(question.end_s))
 
 
-def _column_of(rows: Sequence[Cells], name: str) -> dict[str, Column]:
-    cells = [row.get(name) for row in rows]
+def _column_of(cells: Sequence[Cell | None]) -> dict[str, Column]:
     return {
         "mean": [round(cell[1] / cell[0], _DECIMALS) if cell else None for cell in cells],
         "min": [round(cell[2], _DECIMALS) if cell else None for cell in cells],
@@ -118,22 +133,31 @@ def _column_of(rows: Sequence[Cells], name: str) -> dict[str, Column]:
 
 
 def _energy(
-    flows: Sequence[Sequence[Cells]], counters: Sequence[Sequence[Cells]], buckets: int
-) -> tuple[dict[str, Column], list[str]]:
-    """Give kWh by flow and bucket, and the flows that counters know."""
-    known = {name for rows in counters for cells in rows for name in cells}
-    counted: list[str] = [name for name in FLOW_FIELDS if name in known]
-    columns = {
-        name: _sums(counters, buckets, name, 1.0)
-        if name in known
-        else _sums(flows, buckets, name, _WATT_SECONDS_PER_KWH)
-        for name in FLOW_FIELDS
-    }
-    return columns, counted
+    flows: Sequence[Sequence[Cells]],
+    energies: Sequence[Sequence[Cells]],
+    is_older: Sequence[bool],
+    counted: frozenset[str],
+) -> dict[str, Column]:
+    """Return kWh by flow and bucket.
+
+    In buckets of an older version only counters have energies: there a flow that no counter knows is
+    integrated.
+    """
+    columns = {}
+    for name in FLOW_FIELDS:
+        column = _sums(energies, len(is_older), name)
+        if name not in counted:
+            integrals = _sums(flows, len(is_older), name, _WATT_SECONDS_PER_KWH)
+            column = [
+                integral if older else value
+                for value, integral, older in zip(column, integrals, is_older, strict=True)
+            ]
+        columns[name] = column
+    return columns
 
 
-def _sums(series: Sequence[Sequence[Cells]], buckets: int, name: str, divisor: float) -> Column:
-    """Give the sum over all series for each bucket."""
+def _sums(series: Sequence[Sequence[Cells]], buckets: int, name: str, divisor: float = 1.0) -> Column:
+    """Return the sum over all series for each bucket."""
     column: Column = [None] * buckets
     for rows in series:
         for index, cells in enumerate(rows):
@@ -144,29 +168,26 @@ def _sums(series: Sequence[Sequence[Cells]], buckets: int, name: str, divisor: f
 
 
 def _totals(
-    energy: dict[str, Column], flows: Sequence[Sequence[Cells]], covered_seconds: float
+    energy: dict[str, Column], submeters: dict[str, dict[str, Column]], covered_seconds: float
 ) -> dict[str, Any]:
-    totals = {}
-    for name, column in energy.items():
-        known = [value for value in column if value is not None]
-        totals[name] = _rounded(sum(known)) if known else None
-    integrated = {
-        name: sum(cells[name][1] for rows in flows for cells in rows if name in cells)
-        for name in ("home", "pv", "grid_to_home", "pv_to_grid")
+    totals = {name: _total(column) for name, column in energy.items()}
+    ratios = {
+        "self_sufficiency": self_sufficiency(totals["grid_import"], totals["home"]),
+        "self_consumption": self_consumption(
+            totals["pv_to_home"], totals["pv_to_battery"], totals["pv_to_grid"]
+        ),
     }
     return {
         "energy": totals,
-        "self_sufficiency": _share_kept(integrated["grid_to_home"], integrated["home"]),
-        "self_consumption": _share_kept(integrated["pv_to_grid"], integrated["pv"]),
+        "submeters": {device: _total(columns[SUBMETER_FIELDS[0]]) for device, columns in submeters.items()},
+        **{name: None if ratio is None else _rounded(100.0 * ratio) for name, ratio in ratios.items()},
         "covered_seconds": _rounded(covered_seconds),
     }
 
 
-def _share_kept(part: float, whole: float) -> float | None:
-    """Give 1 less the part of the whole, in %."""
-    if whole <= 0:
-        return None
-    return _rounded(100.0 * min(1.0, max(0.0, 1.0 - part / whole)))
+def _total(column: Column) -> float | None:
+    known = [value for value in column if value is not None]
+    return _rounded(sum(known)) if known else None
 
 
 def _rounded(value: float) -> float:

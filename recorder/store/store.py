@@ -19,6 +19,7 @@ from typing import Final
 
 import structlog
 
+from recorder.points.counters import Reading
 from recorder.points.point import Point
 from recorder.profiles.model import Profile
 from recorder.store.buckets import STEPS, Buckets, Cells, Step, merge
@@ -52,7 +53,7 @@ class Store:
         directory: where its file is; nothing is touched before `start`.
         limits: what it may hold.
         timezone: IANA name; days begin by it.
-        profiles: the devices, for their counters of energy.
+        profiles: the devices, whose counters' last readings are looked up when the file is opened.
         now: gives Unix seconds.
     """
 
@@ -69,7 +70,9 @@ class Store:
         self._now = now
         self._alone = False
         self.buckets = Buckets(timezone)
-        self._thinning = Thinning(profiles, _MOST_PENDING_MINUTES)
+        self._profiles = tuple(profiles)
+        self._thinning = Thinning(_MOST_PENDING_MINUTES)
+        self._last_readings: dict[SeriesKey, dict[str, Reading]] = {}
         self._lock = threading.Lock()  # the cells in memory; never held during input or output
         self._disk_lock = threading.Lock()  # the file; taken before the other one
         self._database: Database | None = None
@@ -105,6 +108,25 @@ class Store:
         """The time that was recorded without an InfluxDB and is in none yet; None where there is none."""
         database = self._database
         return database.owed if database else None
+
+    @property
+    def energy_since_s(self) -> int:
+        """From when on every flow has an energy of its own, Unix seconds.
+
+        Before, as stored by an earlier version, only counted flows have, and others are integrated from
+        `flow`.
+        """
+        database = self._database
+        return database.energy_since_s if database else 0
+
+    @property
+    def counted_flows(self) -> frozenset[str]:
+        """The flows that a counter of the devices knows."""
+        return frozenset(flow for profile in self._profiles for flow, _ in profile.energy)
+
+    def last_readings(self, site: str, profile: Profile) -> Mapping[str, Reading]:
+        """Return what a device's energy counters said last when the file was opened, by field."""
+        return self._last_readings.get(SeriesKey(site, profile.measurement, profile.device), {})
 
     def record_alone(self) -> None:
         """Owe what is recorded from now on to an InfluxDB that is named later."""
@@ -255,13 +277,17 @@ class Store:
     def _open(self) -> Database:
         # Known before it is read, so that damage which is met here is moved aside too.
         self._database = database = Database(self._path)
+        counters = {
+            (one.measurement, one.device): [counter.field for counter in one.energy_counters]
+            for one in self._profiles
+        }
         for key in database.series:
-            names = self._thinning.counter_fields.get((key.measurement, key.device), ())
-            newest = database.newest(key, STEPS[0]) if names else {}
-            # The highest of the last minute is where a counter stood.
-            stood = {name: newest[name][3] for name in names if name in newest}
-            with self._lock:
-                self._thinning.begin_counters(key, stood)
+            names = counters.get((key.measurement, key.device), ())
+            begin_s, newest = database.newest(key, STEPS[0]) if names else (0, {})
+            # The highest of the last minute is where a counter was.
+            self._last_readings[key] = {
+                name: Reading(newest[name][3], begin_s * 10**9) for name in names if name in newest
+            }
         return database
 
     def _rows(self, pending: Pending) -> dict[tuple[SeriesKey, Step, int], Cells]:

@@ -3,19 +3,18 @@
 Takes points in any order, gives the cells that were added since they were last taken. Never does I/O.
 
 A sample stands for the time since the one before it of its series. Behind a pause of more than a minute it
-stands for as long as the one before the pause, so that a pause is not filled with the power beside it. What
-a device's counters gain is a series of its own, `energy`, in kWh.
+stands for as long as the one before the pause, so that a pause is not filled with the power beside it.
+Energies, in kWh, are added up: they are series of the measurement `energy`.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
-from math import isfinite
 from typing import Final, NamedTuple
 
+from recorder.points.energy import MEASUREMENT as ENERGY_MEASUREMENT
 from recorder.points.health import MEASUREMENT as HEALTH_MEASUREMENT
 from recorder.points.point import Point
-from recorder.profiles.model import Profile
 from recorder.store.buckets import MINUTE, Cells, add_sample, merge
 
 ENERGY: Final = "energy"
@@ -40,10 +39,9 @@ Pending = dict[tuple[SeriesKey, int], Cells]
 
 @dataclass(slots=True)
 class _Series:
-    """What is known of a series: its counters of energy, its newest sample and their usual spacing."""
+    """What is known of a series: its newest sample and their usual spacing."""
 
     key: SeriesKey
-    energy: tuple[tuple[str, str], ...]
     newest_s: float
     spacing_s: float = _MOST_WEIGHT_SECONDS
 
@@ -52,27 +50,14 @@ class Thinning:
     """Collects the cells of the points that come in.
 
     Args:
-        profiles: the devices, for the counters that know the energy of a flow.
         most_minutes: minutes of all series that may be pending; beyond it the oldest go, counted.
     """
 
-    def __init__(self, profiles: Iterable[Profile], most_minutes: int) -> None:
-        self._counters = {(one.measurement, one.device): one.energy for one in profiles if one.energy}
+    def __init__(self, most_minutes: int) -> None:
         self._most_minutes = most_minutes
         self._series: dict[tuple[str, tuple[tuple[str, str], ...]], _Series] = {}
-        self._counted: dict[tuple[SeriesKey, str], float] = {}
         self._pending: Pending = {}
         self.dropped = 0
-
-    @property
-    def counter_fields(self) -> dict[tuple[str, str], tuple[str, ...]]:
-        """The counters of each measurement and device."""
-        return {key: tuple(field for _, field in energy) for key, energy in self._counters.items()}
-
-    def begin_counters(self, series: SeriesKey, values: Mapping[str, float]) -> None:
-        """Learn how far counters had come when an earlier run ended; one that has come since is further."""
-        for name, value in values.items():
-            self._counted.setdefault((series, name), value)
 
     def observe(self, points: Sequence[Point], now_s: float) -> None:
         """Take points; `now_s` is the time in Unix seconds."""
@@ -83,6 +68,9 @@ class Thinning:
             if not _EARLIEST_SECONDS <= at_s <= now_s + _FUTURE_SECONDS:
                 continue
             series = self._series.get((measurement, tags)) or self._begin_series(measurement, tags, at_s)
+            if measurement == ENERGY_MEASUREMENT:
+                add_sample(self._cells(series.key, int(at_s // MINUTE) * MINUTE), fields, 1.0)
+                continue
             newest_s = series.newest_s
             weight = max(_LEAST_WEIGHT_SECONDS, at_s - newest_s)
             if weight > _MOST_WEIGHT_SECONDS:
@@ -93,8 +81,6 @@ class Thinning:
             add_sample(self._cells(series.key, minute_s), fields, weight)
             if at_s >= newest_s:
                 series.newest_s = at_s
-                if series.energy:
-                    self._count_energy(series, fields, minute_s)
 
     def pending_in(self, series: SeriesKey, start_s: int, end_s: int) -> list[tuple[int, Cells]]:
         """Give copies of what is pending of a series in a range."""
@@ -129,9 +115,9 @@ class Thinning:
 
     def _begin_series(self, measurement: str, tags: tuple[tuple[str, str], ...], at_s: float) -> "_Series":
         named = dict(tags)
-        key = SeriesKey(named.get("site", ""), measurement, named.get("device", ""))
-        energy = self._counters.get((measurement, key.device), ())
-        series = self._series[measurement, tags] = _Series(key, tuple(energy), at_s)
+        stored = ENERGY if measurement == ENERGY_MEASUREMENT else measurement
+        key = SeriesKey(named.get("site", ""), stored, named.get("device", ""))
+        series = self._series[measurement, tags] = _Series(key, at_s)
         return series
 
     def _cells(self, key: SeriesKey, minute_s: int) -> Cells:
@@ -142,15 +128,3 @@ class Thinning:
                 self.dropped += 1
             cells = self._pending[key, minute_s] = {}
         return cells
-
-    def _count_energy(self, series: "_Series", fields: Mapping[str, float], minute_s: int) -> None:
-        key, gained = series.key, {}
-        for flow, name in series.energy:
-            value = fields.get(name)
-            if value is None or not isfinite(value):
-                continue
-            # A counter that was reset gains nothing.
-            gained[flow] = max(0.0, value - self._counted.get((key, name), value))
-            self._counted[key, name] = value
-        if gained:
-            add_sample(self._cells(SeriesKey(key.site, ENERGY, key.device), minute_s), gained, 1.0)

@@ -4,14 +4,18 @@ Takes points as they are made, gives them back as plain values. Never does I/O, 
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from recorder.points.energy import MEASUREMENT as ENERGY_MEASUREMENT
 from recorder.points.health import MEASUREMENT as HEALTH_MEASUREMENT
 from recorder.points.point import Point
 
 STALE_AFTER_SECONDS: Final = 5.0
 """A point that is older is no longer what is going on: both buses are polled each second."""
+
+# What says nothing of this moment: the recorder's own state, and energies.
+_NO_SAMPLES: Final = frozenset({HEALTH_MEASUREMENT, ENERGY_MEASUREMENT})
 
 
 class Live:
@@ -19,10 +23,12 @@ class Live:
 
     Args:
         site: the recorder's own, which is known even before it has sent anything.
+        quantities: measurement and field of each quantity that a device of a profile knows.
     """
 
-    def __init__(self, site: str) -> None:
+    def __init__(self, site: str, quantities: Mapping[str, tuple[str, str]] | None = None) -> None:
         self.site = site
+        self.quantities = dict(quantities or {})
         self._newest: dict[tuple[str, str, str], tuple[float, dict[str, float]]] = {}
 
     @property
@@ -33,7 +39,7 @@ class Live:
     def observe(self, points: Sequence[Point]) -> list[Point]:
         """Take points, and give those that are samples of a device with a time."""
         samples = [
-            point for point in points if point.measurement != HEALTH_MEASUREMENT and point.time_ns is not None
+            point for point in points if point.measurement not in _NO_SAMPLES and point.time_ns is not None
         ]
         for point in samples:
             assert point.time_ns is not None
@@ -65,6 +71,7 @@ class Live:
             "site": self.site,
             "sites": self.sites,
             "stale_after_seconds": STALE_AFTER_SECONDS,
+            "state_of_charge": ".".join(self.quantities["soc"]) if "soc" in self.quantities else None,
             "points": points,
         }
 

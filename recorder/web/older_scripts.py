@@ -7,6 +7,7 @@ I/O. Signs and units are those of the scripts, which are ours: battery power + d
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from recorder.points.flow import MEASUREMENT as FLOW
 from recorder.web.live import Live
 
 # The scripts' battery holds 6 kWh: 60 Wh a percent.
@@ -51,7 +52,14 @@ class _Sample:
     """The newest values of a site, and when they were read."""
 
     def __init__(self, live: Live, site: str) -> None:
-        newest = {name: live.newest(site, name) for name in ("pcs", "powermeter", "flow")}
+        # The devices of the scripts: the one that knows the AC power, and the grid meter.
+        measurements = {
+            name: live.quantities[quantity][0]
+            for name, quantity in (("pcs", "ac_power"), ("meter", "grid_power"))
+            if quantity in live.quantities
+        }
+        measurements["flow"] = FLOW
+        newest = {name: live.newest(site, measurement) for name, measurement in measurements.items()}
         found = {name: sample for name, sample in newest.items() if sample is not None}
         self.empty = not found
         self.times = {name: _text(time_s) for name, (time_s, _) in found.items()}
@@ -59,8 +67,14 @@ class _Sample:
         self.time = _text(min((time_s for time_s, _ in found.values()), default=0.0))
         fields = {name: values for name, (_, values) in found.items()}
         self.pcs = fields.get("pcs", {})
-        self.meter = fields.get("powermeter", {})
+        self.meter = fields.get("meter", {})
         self.home_w = fields.get("flow", {}).get("home")
+        self._fields = {quantity: field for quantity, (_, field) in live.quantities.items()}
+
+    def value(self, quantity: str) -> float | None:
+        """Return the newest value of a quantity, None where it was not read."""
+        field = self._fields.get(quantity, "")
+        return self.meter.get(field) if quantity.startswith("grid_") else self.pcs.get(field)
 
 
 def lgessgen1(live: Live, site: str) -> dict[str, Any] | None:
@@ -68,14 +82,14 @@ def lgessgen1(live: Live, site: str) -> dict[str, Any] | None:
     sample = _Sample(live, site)
     if sample.empty:
         return None
-    soc = sample.pcs.get("battery_soc")
-    battery_w = sample.pcs.get("battery_power")
+    soc = sample.value("soc")
+    battery_w = sample.value("battery_power")
     return _present(
         {
             "time": sample.time,
-            "gridpower": sample.meter.get("active_power"),
-            "gridimport": sample.meter.get("active_import"),
-            "gridexport": sample.meter.get("active_export"),
+            "gridpower": sample.value("grid_power"),
+            "gridimport": sample.value("grid_import"),
+            "gridexport": sample.value("grid_export"),
             "gridvoltage1": sample.meter.get("voltage_l1"),
             "gridvoltage2": sample.meter.get("voltage_l2"),
             "gridvoltage3": sample.meter.get("voltage_l3"),
@@ -84,7 +98,7 @@ def lgessgen1(live: Live, site: str) -> dict[str, Any] | None:
             "batterypowern": battery_w,
             "batterykwh": _stored_wh(soc),
             "residualpower": sample.home_w,
-            "pvpower": sample.pcs.get("pv_power"),
+            "pvpower": sample.value("pv_power"),
         }
     )
 
@@ -94,17 +108,17 @@ def lgess(live: Live, site: str) -> dict[str, Any] | None:
     sample = _Sample(live, site)
     if sample.empty:
         return None
-    soc = _one_decimal(sample.pcs.get("battery_soc"))
-    stored_wh = _stored_wh(sample.pcs.get("battery_soc"))
-    battery_w = sample.pcs.get("battery_power")
+    soc = _one_decimal(sample.value("soc"))
+    stored_wh = _stored_wh(sample.value("soc"))
+    battery_w = sample.value("battery_power")
     inverted_w = None if battery_w is None else -battery_w
-    imported, exported = sample.meter.get("active_import"), sample.meter.get("active_export")
-    grid_w, pv_w = sample.meter.get("active_power"), sample.pcs.get("pv_power")
+    imported, exported = sample.value("grid_import"), sample.value("grid_export")
+    grid_w, pv_w = sample.value("grid_power"), sample.value("pv_power")
     return {
         "time": sample.time,
         "grid": _present(
             {
-                "last_communication_time": sample.times.get("powermeter"),
+                "last_communication_time": sample.times.get("meter"),
                 "ActivePower": grid_w,
                 "GridActivePower": grid_w,
                 "Voltage1": sample.meter.get("voltage_l1"),

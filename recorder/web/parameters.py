@@ -11,7 +11,7 @@ from typing import Final
 from aiohttp import web
 
 from recorder.store.buckets import STEPS, Step
-from recorder.store.history import DEFAULT_FIELDS, MOST_FIELDS
+from recorder.store.history import MOST_FIELDS
 
 _FIELD: Final = re.compile(r"([a-z][a-z0-9_]{0,63})\.([a-z][a-z0-9_]{0,63})")
 # Until the year 5138.
@@ -77,14 +77,14 @@ class Parameters:
         return step
 
     def fields(self) -> Sequence[tuple[str, str]]:
-        """Give the fields that are asked for, each once.
+        """Return the fields that are asked for, each once; none where the request names none.
 
         Raises:
             HTTPBadRequest: one is not written as it has to be, or there are too many.
         """
         text = self._query.get("fields")
         if text is None:
-            return DEFAULT_FIELDS
+            return ()
         found = [_FIELD.fullmatch(name) for name in text.split(",", MOST_FIELDS)]
         if len(found) > MOST_FIELDS or not all(found):
             _refuse("fields", f"allowed is up to {MOST_FIELDS} of measurement.field, with commas")

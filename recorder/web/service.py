@@ -17,10 +17,11 @@ from aiohttp.typedefs import Handler
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
 
 from recorder.points.point import Point
+from recorder.profiles.catalogue import quantity_fields
 from recorder.profiles.model import Profile
 from recorder.settings import Settings
 from recorder.store.buckets import DAY
-from recorder.store.history import Question, history
+from recorder.store.history import DEFAULT_FIELDS, Question, history
 from recorder.store.store import Store
 from recorder.web import older_scripts
 from recorder.web.access import Access, add_headers, guard
@@ -81,7 +82,10 @@ class WebService:
         token = settings.http.token
         self._access = Access(token.get_secret_value() if token else "")
         self._hosts = frozenset(settings.http.hosts)
-        self._live = Live(settings.site)
+        quantities = quantity_fields(profiles)
+        soc = quantities.get("soc")
+        self._live = Live(settings.site, quantities)
+        self._fields = (*DEFAULT_FIELDS, soc) if soc else DEFAULT_FIELDS
         self._events = EventHub(self._live, self._beat)
         self._metrics = registry_of(RecorderCollector(profiles, self._live, self._full_report, time.time))
         self._server = HttpServer(self.application(), settings.http.bind, settings.http.port)
@@ -158,7 +162,7 @@ class WebService:
         asked = Parameters(request, ("site", "from", "to", "step", "fields"))
         now_s = time.time()
         start_s, end_s = asked.range(now_s, self._store.buckets.begin(DAY, now_s))
-        step, fields = asked.step(), asked.fields()
+        step, fields = asked.step(), asked.fields() or self._fields
         # In a thread, because it may read a disk.
         stored = await asyncio.to_thread(self._store.series)
         site = asked.site({*self._live.sites, *(key.site for key in stored)}) or self._live.site

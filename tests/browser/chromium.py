@@ -16,10 +16,7 @@ from typing import Any, Final, Self
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service as Driver
 
-from tests.support.influxd import wait_until
-
-# Conditions are waited for generously; what must be fast is measured by the page's own clock.
-PATIENCE_SECONDS: Final = 60.0
+from tests.support.influxd import TIMEOUT_SECONDS, wait_until
 
 # Notes each change of an element's text or state with the browser's time, Unix ms.
 _WATCH: Final = """
@@ -52,6 +49,8 @@ class Chromium:
             options.add_argument(f"--{switch}")
         options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
         self.driver = webdriver.Chrome(options=options, service=Driver(_installed("chromedriver")))
+        self.driver.set_page_load_timeout(TIMEOUT_SECONDS)
+        self.driver.set_script_timeout(TIMEOUT_SECONDS)
         return self
 
     def __exit__(
@@ -92,7 +91,7 @@ class Chromium:
 
     def wait(self, condition: Callable[[], bool]) -> None:
         """Return as soon as a condition holds."""
-        wait_until(condition, PATIENCE_SECONDS)
+        wait_until(condition)
 
     def seen(self, key: str) -> list[tuple[float, str]]:
         """Every change that was watched: Unix seconds, and the new value."""

@@ -8,7 +8,7 @@ import sys
 import urllib.request
 from pathlib import Path
 
-from tests.support.influxd import wait_until
+from tests.support.influxd import LONG_SECONDS, TIMEOUT_SECONDS, wait_until
 from tests.support.service import ROOT
 
 # What Makefile and Python call; neither influxd nor a compiler is among it.
@@ -41,12 +41,12 @@ def test_make_demo_needs_only_python_and_make(tmp_path: Path) -> None:
             start_new_session=True,
         )  # fmt: skip
     try:
-        wait_until(lambda: process.poll() is not None or b"The live page: " in log.read_bytes(), 300)
+        wait_until(lambda: process.poll() is not None or b"The live page: " in log.read_bytes(), LONG_SECONDS)
         assert process.poll() is None, log.read_text()
         address = log.read_text().partition("The live page: ")[2].split()[0]
-        with urllib.request.urlopen(address, timeout=10) as answer:
+        with urllib.request.urlopen(address, timeout=TIMEOUT_SECONDS) as answer:
             assert b'id="flows"' in answer.read()
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGINT)
-        process.wait(timeout=60)
+        process.wait(timeout=TIMEOUT_SECONDS)

@@ -20,7 +20,7 @@ from recorder.simulator.faults import parse_faults
 from recorder.simulator.plant import Plant
 from recorder.simulator.strace_text import DIALECTS
 from recorder.simulator.stream import SiteStream
-from tests.support.influxd import Influxd, wait_until
+from tests.support.influxd import TIMEOUT_SECONDS, Influxd, wait_until
 from tests.support.service import ROOT, ess_recorder
 
 BEGIN_S = int(time.time()) - 3600  # within the retention
@@ -222,7 +222,7 @@ def test_replay_that_is_ended_leaves_no_process(
     with waiting_replay(tmp_path, influxd, tmp_path / "short") as (process, decoders):
         assert len(decoders) == 2
         process.send_signal(number)
-        assert process.wait(timeout=30) == code
+        assert process.wait(timeout=TIMEOUT_SECONDS) == code
 
     def have_ended() -> bool:
         end_of_text(tmp_path / "pipe")
@@ -238,7 +238,7 @@ def test_end_of_a_decoding_process_is_told(tmp_path: Path, influxd: Influxd) -> 
     """A decoding process that is killed ends the command with 1, and the words say what may help."""
     with waiting_replay(tmp_path, influxd) as (process, (child,)):
         os.kill(child, signal.SIGKILL)
-        assert process.wait(timeout=30) == 1
+        assert process.wait(timeout=TIMEOUT_SECONDS) == 1
     said = (tmp_path / "said").read_bytes()
     assert b"--jobs" in said
     assert b"Traceback" not in said

@@ -69,7 +69,7 @@ def whole(file: Path) -> Joined:
     return Joined([Part(file)], 1, 0)
 
 
-@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_parts_give_what_the_whole_gives(tmp_path: Path, data: st.DataObject) -> None:
     """Whatever is damaged, wherever it is cut, whoever is first: lines and counts are those of the whole."""

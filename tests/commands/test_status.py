@@ -22,7 +22,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
         Service(tmp_path_factory.mktemp("recorder"), "", ESS_HTTP_TOKEN="correct-horse") as recorder,
         Controller(recorder.pcs_port, Moment(pv_w=1200, battery_w=800, home_w=2600)),
     ):
-        wait_until(lambda: b'"flow"' in ess_recorder("status", "--json", env=recorder.env).stdout, 60)
+        wait_until(lambda: b'"flow"' in ess_recorder("status", "--json", env=recorder.env).stdout)
         yield recorder
 
 
@@ -97,7 +97,7 @@ def test_status_of_something_else_than_a_recorder_says_so(tmp_path: Path) -> Non
     ]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
         url = f"http://127.0.0.1:{port}"
-        wait_until(lambda: b"is no recorder" in ess_recorder("status", "--url", url).stderr, 30)
+        wait_until(lambda: b"is no recorder" in ess_recorder("status", "--url", url).stderr)
         assert ess_recorder("status", "--url", url).returncode == 1
         server.terminate()
     assert ess_recorder("status", "--url", "somewhere").returncode == 2

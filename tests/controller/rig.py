@@ -13,20 +13,23 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from shutil import which
 
+import pytest
+
 from recorder.controller.script import Stream, render
 from tests.controller import master
+from tests.support import influxd
 
 BUSYBOX = which("busybox") or ""
 STRACE = which("strace") or ""
 APPLETS = ("sh", "nc", "sleep", "grep", "ls", "mkdir", "mv", "rm", "cat", "cp", "pidof", "ps")
 
 
-def wait_until(what: str, holds: Callable[[], bool], seconds: float = 20) -> None:
-    """Return as soon as `holds()`, fail with `what` after `seconds`."""
-    end = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < end, f"not within {seconds} s: {what}"
-        time.sleep(0.02)
+def wait_until(what: str, holds: Callable[[], bool]) -> None:
+    """Return as soon as `holds()`, fail with `what` when it does not."""
+    try:
+        influxd.wait_until(holds)
+    except TimeoutError:
+        pytest.fail(f"never: {what}")
 
 
 def status_of(pid: int) -> dict[str, str]:
@@ -168,7 +171,7 @@ class Controller:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=influxd.TIMEOUT_SECONDS,
             check=False,
         )
 
@@ -184,7 +187,7 @@ class Controller:
                 yield process
             finally:
                 process.terminate()
-                process.wait(timeout=60)
+                process.wait(timeout=influxd.TIMEOUT_SECONDS)
 
     def told(self) -> str:
         """Give what `running` has said so far."""

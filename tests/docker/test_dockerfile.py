@@ -12,7 +12,7 @@ from threading import Thread
 import pytest
 
 from tests.docker.native_build import NativeBuild, instructions
-from tests.support.influxd import free_port
+from tests.support.influxd import TIMEOUT_SECONDS, free_port
 from tests.support.needs import needs_root
 
 ROOT = Path(__file__).parents[2]
@@ -116,7 +116,7 @@ def health_check_exit(port: int) -> int:
     """The exit code of the declared check, when the recorder's HTTP port is `port`."""
     words = json.loads(DECLARED["HEALTHCHECK"].partition(" CMD ")[2])
     words = [word.replace(":8080/", f":{port}/") for word in words]
-    return subprocess.run(words, capture_output=True, check=False, timeout=30).returncode
+    return subprocess.run(words, capture_output=True, check=False, timeout=TIMEOUT_SECONDS).returncode
 
 
 @pytest.mark.parametrize(("status", "code"), [(200, 0), (503, 1)])

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from tests.docker.compose import ROOT, SERVICES, run_passwords
-from tests.support.influxd import Influxd, QueryError, free_port, wait_until
+from tests.support.influxd import TIMEOUT_SECONDS, Influxd, QueryError, free_port, wait_until
 from tests.support.needs import needs_root
 
 pytestmark = needs_root
@@ -100,7 +100,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
             yield Stack(influxd, directory, http_port, log)
         finally:
             recorder.send_signal(signal.SIGTERM)
-            recorder.wait(timeout=30)
+            recorder.wait(timeout=TIMEOUT_SECONDS)
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +109,7 @@ def reader(stack: Stack) -> Influxd:
     source = data_source()
     password = expanded(source["secureJsonData"]["password"], stack.passwords)
     server = as_reader(stack, source["user"], password)
-    wait_until(lambda: answers(server), timeout_seconds=30)
+    wait_until(lambda: answers(server))
     return server
 
 

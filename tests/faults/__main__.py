@@ -31,7 +31,8 @@ INTRODUCTION = """\
 `make faults` wrote this, and `python -m tests.faults NUMBER` measures single rows of it again. Each row
 runs the real recorder as a process, fed by the simulator, against a real influxd, and injects the fault for
 real. Every sample (one scan of one device) is known by its stamp.
-*Allowed* is input of at most one commit interval before a kill -9.
+*Allowed* is input that came after a sample seen on the disk or in InfluxDB before a kill -9; the figure
+says how old it was.
 Rows run three at a time, so seconds are those of a busy machine.
 *Lost uncounted*, *duplicated* and *wrong* must be 0.
 

@@ -18,7 +18,7 @@ from recorder.simulator.faults import FaultRates
 from recorder.simulator.plant import Plant
 from recorder.simulator.strace_text import DIALECTS
 from recorder.simulator.stream import ExpectedSample, SiteStream
-from tests.support.influxd import wait_until
+from tests.support.influxd import TIMEOUT_SECONDS, wait_until
 
 RECONNECT_AFTER_SECONDS = 0.05
 
@@ -98,17 +98,17 @@ class Feeder:
     def stop(self) -> None:
         """Send the second that is under way, and no more; then close the connection."""
         self._stopping.set()
-        self._thread.join(timeout=60)
+        self._thread.join(timeout=TIMEOUT_SECONDS)
 
-    def finish(self, timeout_seconds: float = 600) -> None:
+    def finish(self) -> None:
         """Wait until all seconds were sent."""
-        self._thread.join(timeout=timeout_seconds)
+        self._thread.join(timeout=TIMEOUT_SECONDS)
         assert not self._thread.is_alive()
 
-    def wait_for(self, more_seconds: int, timeout_seconds: float = 60) -> None:
+    def wait_for(self, more_seconds: int) -> None:
         """Wait until so many more seconds were sent."""
         goal = len(self.sent) + 2 * more_seconds
-        wait_until(lambda: len(self.sent) >= goal, timeout_seconds)
+        wait_until(lambda: len(self.sent) >= goal)
 
     def vanish(self) -> None:
         """Lose the connection without a word to the other side, as a controller that loses its power.
@@ -141,7 +141,7 @@ class Feeder:
         try:
             if self._socket is None:
                 self._socket = socket.create_connection(
-                    self._address, timeout=20, source_address=(self._source, 0)
+                    self._address, timeout=TIMEOUT_SECONDS, source_address=(self._source, 0)
                 )
                 self.connections += 1
             self._socket.sendall(text)

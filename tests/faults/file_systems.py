@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 
 from tests.faults.matrix import CannotInjectError
-from tests.support.influxd import Influxd, wait_until
+from tests.support.influxd import TIMEOUT_SECONDS, Influxd, wait_until
 
 
 @cache
@@ -103,4 +103,4 @@ class SmallInfluxd(Influxd):
     ) -> None:
         super().__exit__(kind, error, trace)
         self._holder.kill()
-        self._holder.wait(timeout=10)
+        self._holder.wait(timeout=TIMEOUT_SECONDS)

@@ -10,13 +10,14 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from copy import deepcopy
 from pathlib import Path
 from typing import Any, Self
 
 import yaml
 
-from tests.support.influxd import wait_until
+from tests.support.influxd import TIMEOUT_SECONDS, wait_until
 from tests.support.service import ROOT, Service
 
 # Stamps of the past week are kept as they are, so that a day can be sent in minutes.
@@ -87,7 +88,7 @@ class RecorderProcess(Service):
         assert self.process is not None
         self.note_peak()
         self.process.send_signal(signal.SIGKILL)
-        self.process.wait(timeout=30)
+        self.process.wait(timeout=TIMEOUT_SECONDS)
 
     def note_peak(self) -> None:
         """Remember the most memory that the process has used so far."""
@@ -95,6 +96,15 @@ class RecorderProcess(Service):
         peak = re.search(r"VmHWM:\s+(\d+) kB", status)
         if peak:
             self.peak_rss_mb = max(self.peak_rss_mb, int(peak[1]) / 1024)
+
+    def has_stored(self, line_part: bytes) -> bool:
+        """Whether a line with this in it is in the queue's files."""
+        for path in (self.data_dir / "queue").glob("*.segment"):
+            # A file goes once all that it holds is in InfluxDB.
+            with suppress(FileNotFoundError):
+                if line_part in path.read_bytes():
+                    return True
+        return False
 
     def written_bytes(self) -> int:
         """Bytes that the process has caused to be written to a disk, since it was started."""

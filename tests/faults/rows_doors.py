@@ -14,7 +14,7 @@ from tests.faults.feeder import Fed, Feeder
 from tests.faults.matrix import CannotInjectError, Ground, Result, row
 from tests.faults.recorder_process import RecorderProcess
 from tests.faults.truth import report, settle, stored_count
-from tests.support.influxd import Influxd, wait_until
+from tests.support.influxd import TIMEOUT_SECONDS, Influxd, wait_until
 
 FEW_FILES = ("prlimit", "--nofile=256:256")
 CONTROLLER = "127.0.0.1"
@@ -54,7 +54,7 @@ class Drips:
 
     def __exit__(self, *_: object) -> None:
         self._stopping.set()
-        self._thread.join(timeout=60)
+        self._thread.join(timeout=TIMEOUT_SECONDS)
         for connection in self._sockets:
             if connection is not None:
                 connection.close()
@@ -96,7 +96,7 @@ def floods_of_connections(ground: Ground) -> Result:
         wait_until(lambda: stored_count(influxd) > 10)
         with Drips(recorder.pcs_port, 500) as drips:
             wait_until(lambda: drips.opened >= 500)
-            feeder.wait_for(drip_seconds * 10, drip_seconds + 30)
+            feeder.wait_for(drip_seconds * 10)
             dripped = drips.opened
         began = time.monotonic()
         flood = [_open(recorder.pcs_port) for _ in range(5_000)]
@@ -104,10 +104,10 @@ def floods_of_connections(ground: Ground) -> Result:
         flood_seconds = time.monotonic() - began
         came_again = time.monotonic()
         with Feeder(recorder.pcs_port, seconds=20, speed=10, ago_seconds=10_000) as again:
-            wait_until(lambda: bool(again.sent), 30)
+            wait_until(lambda: bool(again.sent))
             first_ns = again.sent[0].sample.at_ns
             wait_until(
-                lambda: bool(influxd.query(f"SELECT frequency FROM pcs WHERE time >= {first_ns}", "ess")), 30
+                lambda: bool(influxd.query(f"SELECT frequency FROM pcs WHERE time >= {first_ns}", "ess"))
             )
             again_seconds = time.monotonic() - came_again
             again.finish()
@@ -182,7 +182,7 @@ def odd_requests(ground: Ground) -> Result:
         assert statuses["traversal"] == statuses["encoded traversal"] == 404, statuses
         assert statuses["POST"] == 405, statuses
         for path in ("/healthz", "/api/v1/latest", "/api/v1/health"):
-            client = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+            client = http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT_SECONDS)
             client.request("GET", path)
             answer = client.getresponse()
             assert name in str(json.load(answer)), path
@@ -197,7 +197,7 @@ def odd_requests(ground: Ground) -> Result:
 
 def _status(port: int, head: bytes) -> int:
     """The status that a request gets; 0 where the connection is closed without one."""
-    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+    with socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT_SECONDS) as connection:
         with suppress(ConnectionError):
             connection.sendall(head + b"\r\n\r\n")
         with suppress(ConnectionError):

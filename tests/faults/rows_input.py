@@ -14,11 +14,13 @@ from tests.faults.matrix import CannotInjectError, Ground, Result, row
 from tests.faults.recorder_process import RecorderProcess
 from tests.faults.truth import report, settle, stored_count
 from tests.support.controller import Controller, Moment
-from tests.support.influxd import Influxd, wait_until
+from tests.support.influxd import TIMEOUT_SECONDS, Influxd, wait_until
 
 MIB = 1 << 20
 WRONG_CONFIGURATION = 2
 RSS_BOUND_MB = 200
+# So long that a busy machine has reconnected before.
+IDLE_CLOSE_SECONDS = 20
 
 _READ_BYTE = re.compile(rb"\\x([0-9a-f]{2})")
 
@@ -185,7 +187,9 @@ def half_open(ground: Ground) -> Result:
     with (
         Influxd(ground.directory / "influxd") as influxd,
         RecorderProcess(
-            ground.directory / "recorder", influxd.url, {"listeners": {"idle_close_seconds": 3}}
+            ground.directory / "recorder",
+            influxd.url,
+            {"listeners": {"idle_close_seconds": IDLE_CLOSE_SECONDS}},
         ) as recorder,
     ):
         with Feeder(recorder.pcs_port) as before:
@@ -195,6 +199,7 @@ def half_open(ground: Ground) -> Result:
             except PermissionError:
                 raise CannotInjectError("a socket cannot be dropped silently without CAP_NET_ADMIN") from None
         began = time.monotonic()
+        wait_until(lambda: recorder.counted("points") == len(before.sent))
         known = recorder.counted("frames")
         assert recorder.counted("connections") == 1
         with Feeder(recorder.pcs_port, ago_seconds=10_000) as after:
@@ -222,10 +227,10 @@ def two_streams(ground: Ground) -> Result:
     ):
         one.finish()
         other.finish()
+        both = 2 * len(one.sent)
+        wait_until(lambda: recorder.counted("points") + recorder.counted("points", "powermeter") == both)
         settle(recorder, influxd, one)
-        decoded = recorder.counted("points") + recorder.counted("points", "powermeter")
-        assert decoded == 2 * len(one.sent)
-        return report(recorder, influxd, one, f"{decoded:.0f} samples decoded, {len(one.sent)} stored")
+        return report(recorder, influxd, one, f"{both} samples decoded, {len(one.sent)} stored")
 
 
 @row(33, "newline, comma, quote, backslash in tag values and names", "no line-protocol injection")
@@ -247,6 +252,6 @@ def names_that_bite(ground: Ground) -> Result:
         refused = RecorderProcess(ground.directory / "refused", influxd.url, ESS_SITE="a\nb,site=evil")
         refused.start(wait=False)
         assert refused.process is not None
-        assert refused.process.wait(timeout=30) == WRONG_CONFIGURATION
+        assert refused.process.wait(timeout=TIMEOUT_SECONDS) == WRONG_CONFIGURATION
         assert "site" in refused.log.read_text()
         return result

@@ -14,7 +14,7 @@ from recorder.simulator.stream import ExpectedSample
 from tests.faults.feeder import Fed, Feeder, Sent
 from tests.faults.matrix import Result
 from tests.faults.recorder_process import RecorderProcess
-from tests.support.influxd import Influxd, QueryError, wait_until
+from tests.support.influxd import TIMEOUT_SECONDS, Influxd, QueryError, wait_until
 
 DEVICES = ("pcs", "powermeter")
 _CLOSE = 1e-12
@@ -75,7 +75,7 @@ def stored_count(influxd: Influxd, measurement: str = "pcs", field: str = "frequ
 
 
 def settle(
-    recorder: RecorderProcess, influxd: Influxd, fed: Feeder | Fed, timeout_seconds: float = 90
+    recorder: RecorderProcess, influxd: Influxd, fed: Feeder | Fed, timeout_seconds: float = TIMEOUT_SECONDS
 ) -> float:
     """Wait until the last sample is stored and nothing waits in the queue; the seconds that took.
 

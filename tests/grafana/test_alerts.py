@@ -108,8 +108,8 @@ def test_rule_says_what_to_do_and_leads_to_its_panel(rule: dict[str, Any]) -> No
     """A notification has a summary, a remedy, a severity that a policy knows, and a panel that exists."""
     assert len(rule["annotations"]["summary"]) > 20 < len(rule["annotations"]["description"])
     assert rule["labels"]["severity"] in {"critical", "warning", "info"}
-    panels = {panel["id"] for panel in DASHBOARDS[rule["dashboardUid"]]["panels"]}
-    assert rule["panelId"] in panels
+    panels = {panel["id"] for panel in DASHBOARDS[rule["annotations"]["__dashboardUid__"]]["panels"]}
+    assert int(rule["annotations"]["__panelId__"]) in panels
     assert len(rule["uid"]) <= 40
 
 

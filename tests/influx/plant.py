@@ -37,7 +37,12 @@ METER = Profile(
         Register(0x24, "active_export", "u64", kind="counter"),
         Register(0x28, "active_power", "s32", extremes=True),
     ),
-    energy=(("grid_import", "active_import"), ("grid_export", "active_export")),
+    role="grid_meter",
+    quantities=(
+        ("grid_power", "active_power"),
+        ("grid_import", "active_import"),
+        ("grid_export", "active_export"),
+    ),
 )
 SETTINGS = SetUpSettings(profiles=(PCS, METER), timezone="Europe/Berlin")
 

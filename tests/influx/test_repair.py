@@ -15,7 +15,7 @@ from recorder.influx.schedule import begin_anew, schedule_repair
 from recorder.points.line_protocol import to_line
 from recorder.points.point import Point
 from tests.influx.plant import NS, quiet, set_up
-from tests.support.influxd import Influxd, Row, wait_until
+from tests.support.influxd import TIMEOUT_SECONDS, Influxd, Row, wait_until
 
 START = datetime(2026, 7, 1, 10, 7, tzinfo=UTC)
 START_NS = int(START.timestamp()) * NS
@@ -235,7 +235,7 @@ async def test_jobs_are_planned_anew_when_the_clock_was_set() -> None:
         job = scheduler.add_job(ran.set, "interval", seconds=0.1, next_run_time=an_hour_ahead)
         begin_anew(scheduler)
         assert job.next_run_time < an_hour_ahead
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(TIMEOUT_SECONDS):
             await ran.wait()
     finally:
         scheduler.shutdown()

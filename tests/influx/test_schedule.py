@@ -9,7 +9,7 @@ import pytest
 
 from recorder.influx.schedule import new_scheduler, schedule_audit
 from tests.influx.plant import set_up
-from tests.support.influxd import Influxd
+from tests.support.influxd import TIMEOUT_SECONDS, Influxd
 
 
 async def test_runs_missed_since_1970_are_not_listed(tmp_path: Path) -> None:
@@ -29,16 +29,16 @@ async def test_job_that_runs_at_the_end_is_no_error(caplog: pytest.LogCaptureFix
 
     def job() -> None:
         begun.set()
-        may_end.wait(20)
+        may_end.wait(TIMEOUT_SECONDS)
         loop.call_soon_threadsafe(ended.set)
 
     scheduler = new_scheduler()
     scheduler.start()
     scheduler.add_job(job)
-    await asyncio.to_thread(begun.wait, 20)
+    await asyncio.to_thread(begun.wait, TIMEOUT_SECONDS)
     scheduler.shutdown(wait=False)
     may_end.set()
-    await asyncio.wait_for(ended.wait(), 20)
+    await asyncio.wait_for(ended.wait(), TIMEOUT_SECONDS)
     await loop.shutdown_default_executor()
     await asyncio.sleep(0)
     assert [record for record in caplog.records if record.levelname == "ERROR"] == []

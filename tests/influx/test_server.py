@@ -9,7 +9,7 @@ from recorder.influx.answers import Action, judge
 from recorder.influx.errors import InfluxRefused, InfluxUnreachable
 from recorder.influx.server import Connection, InfluxServer, ServerKind
 from tests.influx.misfit import misfit
-from tests.support.influxd import Influxd, VictoriaMetrics, free_port, wait_until
+from tests.support.influxd import TIMEOUT_SECONDS, Influxd, VictoriaMetrics, free_port, wait_until
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +80,8 @@ def test_suspended_server_times_out(tmp_path: Path, v2: bool) -> None:
     """A server that accepts connections but never answers costs no more than the time-out."""
     with VictoriaMetrics(tmp_path) if v2 else Influxd(tmp_path) as database:
         server = InfluxServer(Connection(database.url, timeout_seconds=0.3))
-        assert server.detect().has_v2_write == v2
+        server._kind = InfluxServer(Connection(database.url, timeout_seconds=TIMEOUT_SECONDS)).detect()
+        assert server._kind.has_v2_write == v2
         database.suspend()
         with pytest.raises(InfluxUnreachable):
             server.write(b"m f=1.0 1\n")

@@ -13,7 +13,8 @@ from recorder.simulator.faults import FaultRates
 from recorder.simulator.plant import Plant
 from recorder.simulator.strace_text import DIALECTS
 from recorder.simulator.stream import SiteStream, StreamSecond
-from tests.support.influxd import Influxd, Row, wait_until
+from tests.faults.recorder_process import RecorderProcess
+from tests.support.influxd import LONG_SECONDS, Influxd, Row, wait_until
 from tests.support.service import Service, ess_recorder
 
 RAW = ("autogen.pcs", "autogen.powermeter", "autogen.flow")
@@ -67,35 +68,33 @@ def repaired(service: Service) -> bool:
 async def test_outage_leaves_no_trace_in_averages_and_energies(tmp_path: Path) -> None:
     """The same stream into two databases, of which one is away for 75 s: every row of both is the same."""
     steady, outage = Influxd(tmp_path / "steady"), Influxd(tmp_path / "outage")
-    for directory in ("a", "b"):
-        (tmp_path / directory).mkdir()
     with (
         steady,
         outage,
-        Service(tmp_path / "a", steady.url) as one,
-        Service(tmp_path / "b", outage.url) as other,
+        RecorderProcess(tmp_path / "a", steady.url) as one,
+        RecorderProcess(tmp_path / "b", outage.url) as other,
     ):
         for service in (one, other):
             await asyncio.to_thread(wait_until, lambda: writes(service))  # noqa: B023  # used at once
         start_s = int(time.time())
         streams = asyncio.gather(send(one, start_s, 120), send(other, start_s, 120))
-        await asyncio.to_thread(wait_until, lambda: len(rows(outage, RAW[:1])) >= 15, 60)
+        await asyncio.to_thread(wait_until, lambda: len(rows(outage, RAW[:1])) >= 15)
         await asyncio.to_thread(outage.stop)
         resumed_at_s = time.time() + 75
-        await asyncio.to_thread(wait_until, lambda: time.time() > resumed_at_s, 90)
-        assert other.health()[1]["influxdb"]["queue_points"] > 150
+        await asyncio.to_thread(wait_until, lambda: time.time() > resumed_at_s)
+        await asyncio.to_thread(wait_until, lambda: other.health()[1]["influxdb"]["queue_points"] > 150)
         await asyncio.to_thread(outage.start)
         await streams
-        await asyncio.to_thread(wait_until, lambda: repaired(one) and repaired(other), 200)
+        await asyncio.to_thread(wait_until, lambda: repaired(one) and repaired(other), LONG_SECONDS)
         last_minute_s = (start_s + 120) // 60 * 60
 
         def minutes_are_there() -> bool:
             found = [rows(each, MINUTES[2:]) for each in (steady, outage)]
             return all(any(row["time"] == last_minute_s * 10**9 for row in each) for each in found)
 
-        await asyncio.to_thread(wait_until, minutes_are_there, 90)
+        await asyncio.to_thread(wait_until, minutes_are_there, LONG_SECONDS)
         # A minute is computed at its end, and once more a minute later with what came last.
-        await asyncio.to_thread(wait_until, lambda: not differing(steady, outage, MINUTES), 130)
+        await asyncio.to_thread(wait_until, lambda: not differing(steady, outage, MINUTES), LONG_SECONDS)
         assert differing(steady, outage, SAMPLES) == []
         # The server looks at a quarter of an hour only from its fifth minute on: the same queries, now.
         since = datetime.fromtimestamp(start_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

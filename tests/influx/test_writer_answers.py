@@ -1,5 +1,6 @@
 """What the writer does about each answer, on real servers where they can be brought to give it."""
 
+import asyncio
 import json
 import time
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ from recorder.influx.writer import Hooks, WriterSettings, WriterState
 from tests.influx.misfit import misfit
 from tests.influx.plant import set_up
 from tests.influx.writer_rig import Rig, running, stored
-from tests.support.influxd import Influxd
+from tests.support.influxd import Influxd, until
 
 
 @pytest.fixture
@@ -117,7 +118,7 @@ async def test_wrong_password_pauses_until_it_is_right(tmp_path: Path) -> None:
         influxd.query("CREATE USER recorder WITH PASSWORD 'other' WITH ALL PRIVILEGES")
         async with running(Rig(influxd.url, username="recorder", password="secret")) as rig:
             rig.append(1, 100)
-            await rig.until(lambda: rig.writer.state is WriterState.PAUSED)
+            await until(lambda: rig.writer.state is WriterState.PAUSED)
             assert "password" in rig.writer.remedy
             assert rig.queue.depth().points == 100
             influxd.query("SET PASSWORD FOR recorder = 'secret'")
@@ -156,7 +157,7 @@ async def test_what_is_missing_pauses_where_nothing_may_be_created(
     influxd.query(breaking)
     async with running(Rig(influxd.url)) as rig:
         rig.append(1, 10)
-        await rig.until(lambda: rig.writer.state is WriterState.PAUSED)
+        await until(lambda: rig.writer.state is WriterState.PAUSED)
         assert remedy in rig.writer.remedy
         assert rig.queue.depth().points == 10
         influxd.query(mending)
@@ -170,7 +171,7 @@ async def test_something_else_on_the_port_acknowledges_nothing(status: int) -> N
     with misfit(status, b"hello", {"Location": "/"}) as url:
         async with running(Rig(url)) as rig:
             rig.append(1, 10)
-            await rig.until(lambda: rig.writer.state is WriterState.PAUSED)
+            await until(lambda: rig.writer.state is WriterState.PAUSED)
             assert "URL" in rig.writer.remedy
             assert rig.queue.depth().points == 10
             assert rig.writer.counters.written == 0
@@ -198,7 +199,7 @@ async def test_server_in_trouble_is_tried_again_for_ever(
     with misfit(status, body, {"Retry-After": "0"}, version="2.9.1") as url:
         async with running(Rig(url)) as rig:
             rig.append(1, 10)
-            await rig.until(lambda: len(rig.server.writes) >= 3)
+            await until(lambda: len(rig.server.writes) >= 3)
             assert rig.writer.state is state
             assert bool(rig.writer.remedy) == (state is WriterState.PAUSED)
             assert (rig.queue.depth().points, rig.writer.counters.written) == (10, 0)
@@ -210,9 +211,10 @@ async def test_retry_after_is_waited_for() -> None:
     with misfit(429, b"slow down", {"Retry-After": "60"}, version="1.12.4") as url:
         async with running(Rig(url)) as rig:
             rig.append(1, 10)
-            await rig.until(lambda: rig.writer.state is WriterState.RETRYING)
+            await until(lambda: rig.writer.state is WriterState.RETRYING)
             with pytest.raises(TimeoutError):
-                await rig.until(lambda: len(rig.server.writes) > 1, timeout_seconds=0.5)
+                async with asyncio.timeout(0.5):
+                    await until(lambda: len(rig.server.writes) > 1)
 
 
 async def test_full_cache_of_the_server_is_waited_for(tmp_path: Path) -> None:
@@ -222,7 +224,7 @@ async def test_full_cache_of_the_server_is_waited_for(tmp_path: Path) -> None:
         influxd.query("CREATE DATABASE ess")
         async with running(Rig(influxd.url)) as rig:
             rig.append(1, 50)
-            await rig.until(lambda: "cache-max-memory-size" in rig.writer.last_error)
+            await until(lambda: "cache-max-memory-size" in rig.writer.last_error)
             assert rig.writer.state is WriterState.RETRYING
             assert rig.queue.depth().points == 50
             influxd.stop()

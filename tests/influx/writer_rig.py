@@ -1,15 +1,14 @@
 """A writer between a queue in memory and a real server, for tests."""
 
-import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from random import Random
 
 from recorder.influx.server import Connection, InfluxServer, WriteAnswer
 from recorder.influx.writer import BatchingWriter, Hooks, WriterSettings
 from recorder.spool.memory import MemoryQueue
-from tests.support.influxd import Influxd
+from tests.support.influxd import TIMEOUT_SECONDS, Influxd, until
 
 QUICK = WriterSettings(
     batch_points=100,
@@ -24,15 +23,18 @@ NO_HOOKS = Hooks()
 
 
 class CountingServer(InfluxServer):
-    """A real server that also notes the number of lines of each write."""
+    """A real server that also notes the number of lines of each write, and how many were answered."""
 
     def __init__(self, connection: Connection) -> None:
         super().__init__(connection)
         self.writes: list[int] = []
+        self.answered = 0
 
     def write(self, lines: bytes) -> WriteAnswer:
         self.writes.append(lines.count(b"\n"))
-        return super().write(lines)
+        answer = super().write(lines)
+        self.answered += 1
+        return answer
 
 
 class Rig:
@@ -46,7 +48,7 @@ class Rig:
         **login: str,
     ) -> None:
         self.queue = MemoryQueue(10_000_000, time.monotonic)
-        self.server = CountingServer(Connection(url, timeout_seconds=2.0, **login))  # type: ignore[arg-type]
+        self.server = CountingServer(Connection(url, timeout_seconds=TIMEOUT_SECONDS, **login))  # type: ignore[arg-type]
         self.writer = BatchingWriter(self.queue, self.server, settings, Random(1), hooks)
 
     def append(self, first: int, count: int) -> None:
@@ -56,15 +58,9 @@ class Rig:
             self.queue.append([b"m f=%d.0 %d" % (number, number) for number in numbers])
             self.writer.wake()
 
-    async def until(self, condition: Callable[[], bool], timeout_seconds: float = 20.0) -> None:
-        """Return as soon as `condition` holds."""
-        async with asyncio.timeout(timeout_seconds):
-            while not condition():
-                await asyncio.sleep(0.01)
-
     async def until_empty(self) -> None:
         """Return as soon as every line has its fate."""
-        await self.until(lambda: self.queue.depth().points == 0)
+        await until(lambda: self.queue.depth().points == 0)
 
 
 @asynccontextmanager

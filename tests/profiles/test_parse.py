@@ -26,11 +26,14 @@ scan_closed_by: power
 scan_timeout_seconds: 2.5
 valid_when: {address: 0x20, type: u16, above: 3}
 energy: {home: energy}
+role: submeter
+quantities: {grid_power: total, pv_power: {field: power, side: ac}}
+poll_counter: energy
 registers:
-  - {address: 0x10, name: power, type: s16, scale: 0.1, offset: -7, unit: kW, range: [-9.5, 9],extremes: true}
+  - {address: 0x10, name: power, type: s16, scale: 0.1, offset: -7, unit: W, range: [-9.5, 9],extremes: true}
   - {address: 18, name: energy, type: u64, unit: kWh, kind: counter, description: "So far, all phases"}
 derived:
-  - {name: total, sum_of: [power, energy], unit: x, kind: state, extremes: true, description: Nonsense}
+  - {name: total, sum_of: [power, energy], unit: W, kind: state, extremes: true, description: Nonsense}
 """
 
 
@@ -47,13 +50,16 @@ def test_every_key_reaches_the_profile() -> None:
         scan_closed_by="power",
         scan_timeout_seconds=2.5,
         validity=ValidityRule(0x20, "u16", 3),
-        energy=(("home", "energy"),),
+        role="submeter",
+        quantities=(("home", "energy"), ("grid_power", "total"), ("pv_power", "power")),
+        pv_side="ac",
+        poll_counter="energy",
         registers=(
-            Register(0x10, "power", "s16", Fraction(1, 10), -7, "kW", -9.5, 9.0, extremes=True),
+            Register(0x10, "power", "s16", Fraction(1, 10), -7, "W", -9.5, 9.0, extremes=True),
             Register(18, "energy", "u64", unit="kWh", kind="counter", description="So far, all phases"),
         ),
         derived=(
-            DerivedField("total", ("power", "energy"), "x", "state", extremes=True, description="Nonsense"),
+            DerivedField("total", ("power", "energy"), "W", "state", extremes=True, description="Nonsense"),
         ),
     )
 
@@ -177,4 +183,58 @@ def test_values_share_all_of_their_address_or_none(first: int, second: int, kind
         assert len(parse_profile(text, "profile.yaml").registers) == 2
     else:
         with pytest.raises(ConfigurationError, match="overlaps"):
+            parse_profile(text, "profile.yaml")
+
+
+OLDER = """
+name: {name}
+measurement: {name}
+device: {name}
+unit: 1
+function: 3
+energy: {energy}
+registers:
+  - {{address: 0, name: active_power, type: s32, unit: W}}
+  - {{address: 2, name: pv_power, type: s32, unit: W}}
+  - {{address: 4, name: battery_power, type: s32, unit: W}}
+  - {{address: 6, name: counted, type: u32, unit: kWh, kind: counter}}
+  - {{address: 8, name: polls, type: u32, kind: counter}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("energy", "role"),
+    [("{grid_import: counted}", "grid_meter"), ("{battery_charge: counted}", "hybrid_inverter")],
+)
+def test_copy_of_a_shipped_profile_from_before_roles_keeps_its_role(energy: str, role: str) -> None:
+    """A profile that states no role is what it was: told by its counters, with its poll counter."""
+    profile = parse_profile(OLDER.format(name="mine", energy=energy), "mine.yaml")
+    assert profile.role == role
+    assert profile.field_of("grid_power" if role == "grid_meter" else "ac_power") == "active_power"
+    assert profile.poll_counter == "polls"
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        ("grid_power: total", "grid_power: totl", "no field is named totl; did you mean total"),
+        ("grid_power: total", "grid_pwr: total", "unknown quantity; did you mean grid_power"),
+        ("grid_power: total", "soc: total", "soc is in %, and total in W"),
+        ("{field: power, side: ac}", "power", "the side of the inverter is missing"),
+        ("grid_power: total", "grid_power: {field: total, side: ac}", "grid_power has no side"),
+        ("role: submeter", "role: inverter", None),
+        ("role: submeter", "role: hybrid_inverter", "needs the quantity ac_power"),
+        ("poll_counter: energy", "poll_counter: power", "no register of kind counter is named power"),
+        ("measurement: pump", "measurement: energy_15m", "the recorder writes energy_15m itself"),
+        ("measurement: pump", "measurement: flow", "the recorder writes flow itself"),
+        ("name: total,", "name: time,", "time is the name of a point's time"),
+    ],
+)
+def test_balance_that_cannot_be_is_refused(before: str, after: str, said: str | None) -> None:
+    """Roles, quantities and names that do not fit are errors that name what is allowed."""
+    text = FULL.replace(before, after)
+    if said is None:
+        parse_profile(text, "profile.yaml")
+    else:
+        with pytest.raises(ConfigurationError, match=said.replace("%", ".")):
             parse_profile(text, "profile.yaml")

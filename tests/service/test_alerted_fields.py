@@ -12,7 +12,9 @@ from tests.grafana.alerting import RULES, queries
 from tests.support.influxd import Influxd, wait_until
 from tests.support.service import Service
 
-_MADE_BY_QUERIES = {"pcs_1h"}
+_MADE_OF = {"pcs_1h": "pcs", "pcs_1m": "pcs", "powermeter_1h": "powermeter", "flow_1m": "flow"}
+
+_NO_FIELDS = {"site", "device", "source", "rollups", "value", "words", "samples", "share"}
 
 
 def fields(influxd: Influxd, measurement: str) -> set[str]:
@@ -29,12 +31,13 @@ def test_rules_ask_for_fields_that_the_recorder_writes(tmp_path: Path) -> None:
     asked: dict[str, set[str]] = {}
     for query in (query for rule in RULES for query in queries(rule)):
         measurement = re.findall(r'FROM (?:"rollups"\.)?"(\w+)"', query)[-1]
-        asked.setdefault(measurement, set()).update(re.findall(r'\w\("(\w+)"', query))
-    assert asked.keys() - _MADE_BY_QUERIES == {"recorder", "powermeter", "pcs", "flow"}
+        names = set(re.findall(r'"(\w+)"', query))
+        asked.setdefault(measurement, set()).update(names - _NO_FIELDS - {measurement})
+    assert asked.keys() - _MADE_OF.keys() == {"recorder", "powermeter", "pcs", "flow"}
     with Influxd(tmp_path / "influxd") as influxd, Service(tmp_path, influxd.url) as service:
         service.send(text)
         wait_until(lambda: {"sample_age", "queue_age", "frames"} <= fields(influxd, "recorder"))
-        written = {measurement: fields(influxd, measurement) for measurement in asked}
-    # Hours are made of inverter samples, under the same names.
-    written["pcs_1h"] = written["pcs"]
+        written = {name: fields(influxd, name) for name in asked}
+    # Rollups have their fields under the same names.
+    written |= {rollup: written[source] for rollup, source in _MADE_OF.items()}
     assert {name: asked[name] - written[name] for name in asked if asked[name] - written[name]} == {}

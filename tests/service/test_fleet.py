@@ -22,7 +22,7 @@ from recorder.simulator.faults import FaultRates
 from recorder.simulator.plant import Plant
 from recorder.simulator.strace_text import DIALECTS
 from recorder.simulator.stream import SiteStream
-from tests.support.influxd import Influxd, QueryError, free_port, wait_until
+from tests.support.influxd import TIMEOUT_SECONDS, Influxd, QueryError, free_port, wait_until
 from tests.support.service import ROOT, Service
 
 HOMES = 12
@@ -106,7 +106,8 @@ def test_port_is_not_shared_unasked(tmp_path: Path, influxd: Influxd) -> None:
         second = Fleet(tmp_path / "two", influxd.url, port)
         ended = subprocess.run(
             [sys.executable, "-m", "recorder", "run"],
-            cwd=ROOT, env={**os.environ, **second.env}, capture_output=True, timeout=60, check=False,
+            cwd=ROOT, env={**os.environ, **second.env}, capture_output=True,
+            timeout=TIMEOUT_SECONDS, check=False,
         )  # fmt: skip
     assert ended.returncode == 1
     assert b"another program has the port" in ended.stderr

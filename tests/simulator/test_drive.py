@@ -11,6 +11,7 @@ from recorder.simulator.drive import Pace, Progress, Receiver, make_sites, simul
 from recorder.simulator.faults import FaultRates
 from recorder.simulator.strace_text import DIALECTS
 from recorder.simulator.stream import StreamSecond
+from tests.support.influxd import until
 
 START = 1_718_960_000
 
@@ -63,20 +64,13 @@ class _Record:
         self.seconds.append((site, second, sent))
 
 
-async def _until(condition: object) -> None:
-    assert callable(condition)
-    async with asyncio.timeout(20):
-        while not condition():
-            await asyncio.sleep(0.01)
-
-
 async def test_both_processes_go_through_one_connection() -> None:
     """Flat out, the receiver gets exactly the text of every second, in order."""
     record, progress = _Record(), Progress()
     sites = make_sites([1], START, DIALECTS["capture"], FaultRates(), both=True)
     async with _sink() as sink:
         await simulate(Receiver("127.0.0.1", (sink.port,)), sites, Pace(0, 50), progress, record)
-        await _until(lambda: sink.ended == 1)
+        await until(lambda: sink.ended == 1)
     assert sink.text == b"".join(second.texts[0] for _, second, _ in record.seconds)
     assert (progress.seconds, progress.seconds_lost, progress.connections) == (50, 0, 1)
     assert progress.bytes_sent == len(sink.text)
@@ -89,7 +83,7 @@ async def test_each_process_has_a_connection_of_its_own() -> None:
     async with _sink() as pcs, _sink() as meter:
         receiver = Receiver("127.0.0.1", (pcs.port, meter.port))
         await simulate(receiver, sites, Pace(0, 20), Progress(), record)
-        await _until(lambda: pcs.ended == meter.ended == 1)
+        await until(lambda: pcs.ended == meter.ended == 1)
     assert pcs.text == b"".join(second.texts[0] for _, second, _ in record.seconds)
     assert meter.text == b"".join(second.texts[1] for _, second, _ in record.seconds)
 
@@ -100,7 +94,7 @@ async def test_sites_are_streamed_side_by_side() -> None:
     sites = make_sites([1, 2, 3], START, DIALECTS["capture"], FaultRates(), both=True)
     async with _sink() as sink:
         await simulate(Receiver("127.0.0.1", (sink.port,)), sites, Pace(0, 10), Progress(), record)
-        await _until(lambda: sink.ended == 3)
+        await until(lambda: sink.ended == 3)
     assert len({bytes(text) for text in sink.received}) == 3
     assert sorted(site for site, _, _ in record.seconds) == [0] * 10 + [1] * 10 + [2] * 10
 
@@ -123,14 +117,14 @@ async def test_a_receiver_that_comes_back_is_found_again() -> None:
         port = first.port
         pace = Pace(100, None)
         driving = asyncio.create_task(simulate(Receiver("127.0.0.1", (port,)), sites, pace, progress, record))
-        await _until(lambda: first.text)
-    await _until(lambda: progress.seconds_lost > 3)
+        await until(lambda: first.text)
+    await until(lambda: progress.seconds_lost > 3)
     assert f"127.0.0.1:{port}" in progress.problem
     async with _sink(port) as second:
-        await _until(lambda: len(second.text) > 20_000)
+        await until(lambda: len(second.text) > 20_000)
         driving.cancel()
         await asyncio.wait([driving])
-        await _until(lambda: second.ended == 1)
+        await until(lambda: second.ended == 1)
     sent = b"".join(text.texts[0] for _, text, sent in record.seconds if sent)
     # The second at which it was cancelled was not yet reported.
     assert bytes(second.received[0][:20_000]) in sent
@@ -145,10 +139,10 @@ async def test_a_patient_stream_loses_nothing() -> None:
     sites = make_sites([1], START, DIALECTS["capture"], FaultRates(), both=True)
     receiver = Receiver("127.0.0.1", (port,))
     driving = asyncio.create_task(simulate(receiver, sites, Pace(0, 5), progress, _Record()))
-    await _until(lambda: progress.problem)
+    await until(lambda: progress.problem)
     async with _sink(port) as sink:
         await driving
-        await _until(lambda: sink.ended == 1)
+        await until(lambda: sink.ended == 1)
         assert (progress.seconds_lost, len(sink.text)) == (0, progress.bytes_sent)
 
 
@@ -158,7 +152,7 @@ async def test_a_torn_line_breaks_the_connection() -> None:
     sites = make_sites([3], START, DIALECTS["capture"], FaultRates({"torn": 1.0}), both=True)
     async with _sink() as sink:
         await simulate(Receiver("127.0.0.1", (sink.port,)), sites, Pace(0, 3), Progress(), record)
-        await _until(lambda: sink.ended == 4)
+        await until(lambda: sink.ended == 4)
     first, *_ = record.seconds
     assert bytes(sink.received[0]) == first[1].texts[0][: first[1].tears[0][0]]
     assert sink.text == b"".join(second.texts[0] for _, second, _ in record.seconds)

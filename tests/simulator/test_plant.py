@@ -201,7 +201,7 @@ def test_phases_differ_and_sag_under_load() -> None:
         assert abs(state.frequency_chz - 5000) <= 10
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     seed=st.integers(),
     start=st.integers(0, 4_000_000_000),

@@ -16,6 +16,7 @@ from recorder.modbus.frames import read_request, read_response
 from recorder.simulator.polls import Master, Poll
 from recorder.simulator.strace_text import DIALECTS, Call, Dialect, Remark, StraceText, calls_of, quote
 from recorder.strace.syscalls import SyscallDecoder
+from tests.support.influxd import TIMEOUT_SECONDS
 
 NOW_NS = 1_700_000_000_000_000_000
 READ_END, WRITE_END, SIDE_READ_END, SIDE_WRITE_END = 40, 41, 42, 43
@@ -69,7 +70,9 @@ def _traced(options: list[str], where: Path, *, fork: bool = False) -> list[str]
         CHILD,
     ]
     environment = {**os.environ, **({"FORK": "1"} if fork else {})}
-    run = subprocess.run(command, capture_output=True, text=True, check=True, env=environment, timeout=60)
+    run = subprocess.run(
+        command, capture_output=True, text=True, check=True, env=environment, timeout=TIMEOUT_SECONDS
+    )
     text = where.read_text() if where.exists() else run.stderr
     return [line for line in text.splitlines() if OF_INTEREST.search(line)]
 

@@ -1,7 +1,7 @@
 """The TCP listener, with real sockets: who is served, who is not, and when it hangs up."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from ipaddress import ip_network
@@ -10,6 +10,7 @@ import pytest
 
 from recorder.sources.sites import Network, SiteMap
 from recorder.sources.strace_tcp import ListenerOptions, StraceTcpListener
+from tests.support.influxd import TIMEOUT_SECONDS, until
 
 LOOPBACK = ip_network("127.0.0.0/8")
 HOME = SiteMap({}, "home")
@@ -36,19 +37,13 @@ class Recording:
         self.finished += 1
 
 
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
-        while not condition():
-            await asyncio.sleep(0.01)
-
-
 @asynccontextmanager
 async def listening(
     *,
     max_connections: int = 8,
-    idle_close_seconds: float = 30.0,
+    idle_close_seconds: float = 3600.0,
     allow: str = "127.0.0.0/8",
-    first_frame_within_seconds: float = 30.0,
+    first_frame_within_seconds: float = 3600.0,
     max_bytes_per_second: int = 1 << 20,
     reuse_port: bool = False,
     sites: dict[Network, str] | None = None,
@@ -137,7 +132,7 @@ async def test_silent_connection_is_closed() -> None:
     """A connection without a byte for the idle time is hung up, and its stream ends."""
     async with listening(idle_close_seconds=0.2) as (listener, opened):
         reader, _ = await connect(listener)
-        assert await asyncio.wait_for(reader.read(), 10) == b""
+        assert await asyncio.wait_for(reader.read(), TIMEOUT_SECONDS) == b""
         await until(lambda: bool(opened) and opened[0].finished == 1)
         assert listener.counts["hung_up"] == 1
 
@@ -146,7 +141,7 @@ async def test_address_that_is_not_allowed_is_refused() -> None:
     """A peer outside the allow list is closed before a byte of it is read."""
     async with listening(allow="192.0.2.0/24") as (listener, opened):
         reader, _ = await connect(listener)
-        assert await asyncio.wait_for(reader.read(), 10) == b""
+        assert await asyncio.wait_for(reader.read(), TIMEOUT_SECONDS) == b""
         assert opened == []
         assert listener.counts["refused_address"] == 1
 
@@ -165,7 +160,7 @@ async def test_address_without_a_site_is_refused() -> None:
     """A peer that no entry of `sites` holds is closed before a byte is read, and counted."""
     async with listening(sites={ip_network("127.0.0.2"): "north"}) as (listener, opened):
         reader, _ = await connect(listener)
-        assert await asyncio.wait_for(reader.read(), 10) == b""
+        assert await asyncio.wait_for(reader.read(), TIMEOUT_SECONDS) == b""
         assert opened == []
         assert listener.counts["refused_site"] == 1
 
@@ -215,7 +210,7 @@ async def test_new_connection_is_refused_when_all_are_useful() -> None:
         controller.write(b"frame")
         await until(lambda: bool(opened) and opened[0].useful)
         reader, _ = await connect(listener)
-        assert await asyncio.wait_for(reader.read(), 10) == b""
+        assert await asyncio.wait_for(reader.read(), TIMEOUT_SECONDS) == b""
         assert listener.counts["refused_full"] == 1
         assert opened[0].finished == 0
         controller.close()
@@ -231,12 +226,12 @@ async def test_loss_of_a_taken_port_is_an_error() -> None:
 
 async def test_connection_without_a_frame_is_closed() -> None:
     """One that sends bytes and never a valid frame is hung up; one with frames stays."""
-    async with listening(first_frame_within_seconds=0.3) as (listener, opened):
+    async with listening(first_frame_within_seconds=3.0) as (listener, opened):
         _, controller = await connect(listener)
         controller.write(b"frame")
         await until(lambda: bool(opened) and opened[0].useful)
         reader, _ = await connect(listener)
-        assert await asyncio.wait_for(reader.read(), 10) == b""
+        assert await asyncio.wait_for(reader.read(), TIMEOUT_SECONDS) == b""
         assert opened[0].finished == 0
 
 

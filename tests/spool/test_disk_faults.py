@@ -14,7 +14,7 @@ import pytest
 
 from tests.spool.process import line
 from tests.spool.test_durable_queue import drain, opened
-from tests.support.influxd import free_port
+from tests.support.influxd import TIMEOUT_SECONDS, free_port
 from tests.support.service import ROOT, Service, ess_recorder
 
 CHILD = [sys.executable, "-m", "tests.spool.process"]
@@ -26,7 +26,7 @@ def run(
     """The lines that a child says, one a round."""
     done = subprocess.run(
         [*before, *CHILD, str(directory), str(lines), str(rounds)],
-        cwd=ROOT, env={**os.environ, **env}, capture_output=True, timeout=60, check=False,
+        cwd=ROOT, env={**os.environ, **env}, capture_output=True, timeout=TIMEOUT_SECONDS, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return [json.loads(said) for said in done.stdout.splitlines() if said.startswith(b"{")]

@@ -158,9 +158,7 @@ class QueueMachine(RuleBasedStateMachine):
 def test_queue_follows_the_model(factory: Factory) -> None:
     """In any order of calls, order, bound and counts are those of a plain list."""
     machine = type("Machine", (QueueMachine,), {"factory": staticmethod(factory)})
-    run_state_machine_as_test(
-        machine, settings=settings(max_examples=60, stateful_step_count=25, deadline=None)
-    )
+    run_state_machine_as_test(machine, settings=settings(max_examples=60, stateful_step_count=25))
 
 
 def test_batches_kept_in_any_order_come_back_in_the_first_order(factory: Factory) -> None:

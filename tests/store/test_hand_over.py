@@ -45,15 +45,15 @@ def test_recording_without_influxdb_is_handed_over_with_its_averages(tmp_path: P
     recorder = RecorderProcess(tmp_path / "recorder", "")
     with recorder:
         recorder.send(text)
-        wait_until(lambda: recorder.influx()["queue_points"] >= 3 * SECONDS, 60)
+        wait_until(lambda: recorder.influx()["queue_points"] >= 3 * SECONDS)
         assert recorder.influx()["state"] == "none"
         assert not [text for text in recorder.health()[1]["problems"] if "no sample" not in text]
         own = history(recorder, start_s, "15m")
     with Influxd(tmp_path / "influxd") as influxd:
         recorder.env["ESS_INFLUXDB_URL"] = influxd.url
         with recorder:
-            wait_until(lambda: recorder.influx()["backfills"] > 0, 120)
-            wait_until(lambda: recorder.influx()["late_seconds"] == 0, 120)
+            wait_until(lambda: recorder.influx()["backfills"] > 0)
+            wait_until(lambda: recorder.influx()["late_seconds"] == 0)
             # What was recorded before is still in the recorder's own history.
             assert history(recorder, start_s, "15m") == own
         for device in ("pcs", "powermeter"):

@@ -18,7 +18,7 @@ from recorder.simulator.plant import Plant
 from recorder.simulator.strace_text import DIALECTS
 from recorder.simulator.stream import SiteStream
 from tests.faults.recorder_process import RecorderProcess
-from tests.support.influxd import Influxd, Row, wait_until
+from tests.support.influxd import TIMEOUT_SECONDS, Influxd, Row, wait_until
 
 DAY_SECONDS = 86400
 SECONDS = 720
@@ -47,7 +47,7 @@ def send_all(recorder: RecorderProcess, texts: Sequence[bytes]) -> None:
     """Send one day after the other; a day is sent once the one before it is recorded."""
     for sent, text in enumerate(texts, 1):
         recorder.send(text)
-        wait_until(partial(has_recorded, recorder, 2 * sent * (SECONDS - 1)), 60)
+        wait_until(partial(has_recorded, recorder, 2 * sent * (SECONDS - 1)))
 
 
 def has_recorded(recorder: RecorderProcess, points: int) -> bool:
@@ -89,12 +89,12 @@ class Gate:
                     gate.passed += 1
                     if gate.passed > lets_through and not gate.opened.is_set():
                         gate.stopped.set()
-                        gate.opened.wait(60)
+                        gate.opened.wait(TIMEOUT_SECONDS)
                 self.forward()
 
             def forward(self) -> None:
                 body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-                upstream = http.client.HTTPConnection("127.0.0.1", influxd.port, timeout=60)
+                upstream = http.client.HTTPConnection("127.0.0.1", influxd.port, timeout=TIMEOUT_SECONDS)
                 upstream.request(self.command, self.path, body, dict(self.headers))
                 answer = upstream.getresponse()
                 content = answer.read()
@@ -135,23 +135,23 @@ def test_history_without_influxdb_is_handed_over_though_killed_midway(tmp_path: 
     with Influxd(tmp_path / "twin") as influxd:
         with RecorderProcess(tmp_path / "beside", influxd.url) as twin:
             send_all(twin, texts)
-            wait_until(lambda: twin.influx()["backfills"] > 0 and has_caught_up(twin), 120)
+            wait_until(lambda: twin.influx()["backfills"] > 0 and has_caught_up(twin))
             assert twin.influx()["owed"] is None
         expected = {name: rows(influxd, name) for name in ROLLUPS}
     recorder = RecorderProcess(tmp_path / "alone", "", QUEUE)
     with recorder:
         send_all(recorder, texts)
-        wait_until(lambda: recorder.influx()["dropped"] > 0, 30)
+        wait_until(lambda: recorder.influx()["dropped"] > 0)
     with Influxd(tmp_path / "later") as influxd, Gate(influxd, 5).serving() as gate:
         recorder.env["ESS_INFLUXDB_URL"] = gate.url
         recorder.start()
-        assert gate.stopped.wait(60)
+        assert gate.stopped.wait(TIMEOUT_SECONDS)
         owed = recorder.report()["influxdb"]["owed"]
         assert begins[0] < owed["from"] < owed["to"]
         recorder.kill()
         gate.opened.set()
         with recorder:
-            wait_until(lambda: has_caught_up(recorder), 120)
+            wait_until(lambda: has_caught_up(recorder))
         found = {name: rows(influxd, name) for name in ROLLUPS}
         raw = influxd.query('SELECT count("home") FROM flow', "ess")[0]["count"]
     assert raw < 2 * SECONDS

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from recorder.points.counters import Reading
 from recorder.points.point import Point
 from recorder.profiles.model import Profile, Register
 from recorder.store.buckets import DAY, STEPS, Step
@@ -20,15 +21,16 @@ from recorder.store.database import FILE_NAME
 from recorder.store.history import Question, history
 from recorder.store.store import Store, StoreLimits
 from recorder.store.thinning import SeriesKey, Thinning
-from tests.support.influxd import wait_until
+from tests.support.influxd import TIMEOUT_SECONDS, wait_until
 from tests.support.service import ROOT
 
 MINUTES, QUARTERS, HOURS, DAYS = STEPS
 FOR_EVER = StoreLimits(dict.fromkeys(("1m", "15m", "1h", "1d"), inf), 1 << 30)
 NOW = 1_781_740_800
 METER = Profile(
-    "m", "powermeter", "meter", 1, 3, (Register(1, "active_import", "u64", kind="counter"),),
-    energy=(("grid_import", "active_import"),),
+    "m", "powermeter", "meter", 1, 3, (Register(1, "active_import", "u64", unit="kWh", kind="counter"),
+     Register(5, "active_power", "s32", unit="W", low=-1e5, high=1e5)),
+    role="grid_meter", quantities=(("grid_import", "active_import"),),
 )  # fmt: skip
 
 
@@ -79,59 +81,75 @@ def test_history_survives_a_restart(tmp_path: Path) -> None:
     store.close()
 
 
-def test_gap_is_not_filled_with_energy(store: Store) -> None:
-    """An hour without samples adds no energy: the sample behind it stands for a second, as those before."""
-    times = [*range(60), *range(3600, 3660)]
-    store.observe([point(NOW + second, "flow", home=6000.0, pv=0.0) for second in times])
-    answer = history(store, Question("home", NOW, NOW + 86400, HOURS))
-    assert answer["totals"]["energy"]["home"] == pytest.approx(6.0 * (59 + 1 + 59) / 3600, rel=1e-3)
+def energy(at_s: float, device: str = "pcs", /, **kwh: float) -> Point:
+    return point(at_s, "energy_10s", device, **kwh)
 
 
-def test_counter_knows_better_than_power(tmp_path: Path) -> None:
-    """A flow with a counter has the counter's kWh, over a restart too; a reset counter gains nothing."""
-    readings = iter([100.0, 100.5, 101.0, 101.25, 7.0, 7.5])
+def totals(store: Store, step: Step = DAY) -> dict[str, float | None]:
+    found: dict[str, float | None] = history(store, Question("home", NOW, NOW + 86400, step))["totals"][
+        "energy"
+    ]
+    return found
+
+
+def test_energies_add_up_over_a_restart(tmp_path: Path) -> None:
+    """The energy of any range is the sum of what was recorded in it, in buckets of every width."""
     for run in range(2):
         store = store_in(tmp_path)
         store.start()
-        for second in range(3):
-            at_s = NOW + 100 * run + 10 * second
-            store.observe(
-                [
-                    point(at_s, "powermeter", "meter", active_import=next(readings)),
-                    point(at_s, "flow", home=1.0, grid_import=1.0),
-                ]
-            )
+        store.observe(
+            [energy(NOW + 900 * run + 10 * n, home=0.25, grid_import_integrated=1.0) for n in range(4)]
+        )
+        store.observe([energy(NOW + 900 * run, "meter", grid_import=0.5)])
+        for step in STEPS:
+            assert totals(store, step)["home"] == pytest.approx(run + 1)
+            assert totals(store, step)["grid_import"] == pytest.approx(0.5 * (run + 1))
         answer = history(store, Question("home", NOW, NOW + 86400, DAY))
         store.close()
     assert answer["counted"] == ["grid_import"]
-    assert answer["totals"]["energy"]["grid_import"] == pytest.approx(1.0 + 0.25 + 0.5)
 
 
-def test_file_that_opens_late_counts_no_energy_twice(tmp_path: Path) -> None:
-    """What a counter gained before the file could be opened is not gained again when it is."""
+def test_submeter_is_shown_beside_the_flows(store: Store) -> None:
+    """Its energy is its own, by device, and no part of the site's totals."""
+    store.observe(
+        [energy(NOW, "heat_pump", submeter_import=0.75, submeter_export=0.0), energy(NOW, home=1.0)]
+    )
+    answer = history(store, Question("home", NOW, NOW + 900, QUARTERS))
+    assert answer["submeters"] == {"heat_pump": {"submeter_import": [0.75], "submeter_export": [0.0]}}
+    assert answer["totals"]["submeters"] == {"heat_pump": 0.75}
+    assert answer["totals"]["energy"]["grid_import"] is None
 
-    def count(store: Store, at_s: int, *readings: float) -> None:
-        for second, reading in enumerate(readings):
-            store.observe([point(at_s + second, "powermeter", "meter", active_import=reading)])
 
-    place = tmp_path / "data"
-    store = store_in(place)
+def test_history_of_an_earlier_version_has_its_energies(tmp_path: Path) -> None:
+    """It has energies of counters only: other flows are integrated up to when this version first ran."""
+    store = store_in(tmp_path)
     store.start()
-    count(store, NOW, 100.0, 101.0)
+    store.observe([point(NOW + second, "flow", home=6000.0, grid_import=3000.0) for second in range(61)])
+    store.observe([energy(NOW, "meter", grid_import=0.05)])
     store.close()
-    place.rename(tmp_path / "away")
-    place.write_text("a file where a directory should be")
-    store = store_in(place)
+    with closing(sqlite3.connect(tmp_path / FILE_NAME)) as connection, connection:
+        connection.execute("DELETE FROM facts")
+    store = store_in(tmp_path)
     store.start()
-    count(store, NOW + 100, 101.25, 102.0)
-    place.unlink()
-    (tmp_path / "away").rename(place)
-    assert store.flush()
-    count(store, NOW + 200, 102.5)
-    answer = history(store, Question("home", NOW, NOW + 86400, DAY))
+    assert totals(store)["home"] == pytest.approx(6.0 * 60 / 3600, rel=1e-3)
+    assert totals(store)["grid_import"] == pytest.approx(0.05)
+    store.observe([point(NOW + 7200 + second, "flow", home=6000.0) for second in range(61)])
+    store.observe([energy(NOW + 7200, home=0.1)])
+    assert totals(store, MINUTES)["home"] == pytest.approx(0.1 + 6.0 * 60 / 3600, rel=1e-3)
     store.close()
-    # The quarter of a kWh before the first reading of the second run is not known.
-    assert answer["totals"]["energy"]["grid_import"] == pytest.approx(1.0 + 0.75 + 0.5)
+
+
+def test_last_readings_of_counters_survive_a_restart(tmp_path: Path) -> None:
+    """They are where the next run continues counting; before the start there are none."""
+    store = store_in(tmp_path)
+    store.start()
+    store.observe([point(NOW + n, "powermeter", "meter", active_import=100.0 + n / 4) for n in range(9)])
+    store.close()
+    store = store_in(tmp_path)
+    assert store.last_readings("home", METER) == {}
+    store.start()
+    assert store.last_readings("home", METER) == {"active_import": Reading(102.0, NOW * 10**9)}
+    store.close()
 
 
 def test_old_minutes_go_and_days_stay(tmp_path: Path) -> None:
@@ -321,13 +339,13 @@ def test_many_sites_are_stored_in_portions_and_are_whole_at_any_time(tmp_path: P
     )
     flushing = threading.Thread(target=store.flush, args=(3600.0,), daemon=True)
     flushing.start()
-    wait_until(lambda: _stored_minutes(tmp_path) > 0, 30)
+    wait_until(lambda: _stored_minutes(tmp_path) > 0)
     assert _stored_minutes(tmp_path) < len(sites)
     wanted = {SeriesKey(site, "pcs", "pcs"): ("power",) for site in sites}
     found = store.read(wanted, MINUTES, NOW, NOW + 60)
     assert {key.site for key, buckets in found.items() if buckets} == set(sites)
     store.close()
-    flushing.join(timeout=30)
+    flushing.join(timeout=TIMEOUT_SECONDS)
     assert not flushing.is_alive()
     assert _stored_minutes(tmp_path) == len(sites)
 
@@ -340,7 +358,7 @@ def _stored_minutes(directory: Path) -> int:
 
 def test_what_could_not_be_stored_is_still_the_oldest() -> None:
     """Minutes that were given back are the first to be taken again, each with what came meanwhile."""
-    thinning = Thinning((METER,), most_minutes=10)
+    thinning = Thinning(most_minutes=10)
     thinning.observe([point(NOW + 60 * minute, power=1.0) for minute in range(3)], NOW)
     oldest = thinning.take(2)
     thinning.observe([point(NOW + 1, power=3.0)], NOW)

@@ -31,7 +31,7 @@ ZONE = ZoneInfo("Europe/Berlin")
 # Over the end of summer time, on the 25th.
 START = datetime(2026, 10, 23, 15, 7, tzinfo=ZONE)
 NOW = datetime(2026, 10, 27, 12, 20, tzinfo=ZONE)
-BATTERY = replace(PCS, energy=(("battery_charge", "energy"),))
+BATTERY = replace(PCS, quantities=(("battery_charge", "energy"),))
 PROFILES = (BATTERY, METER)
 HOUR = 3600.0
 # Minutes of the 27th, quarters of an hour of the 25th and 26th, hours of the 24th, days before.

@@ -6,6 +6,7 @@ test checks the recorder against something that shares no code with it. Never us
 already running.
 """
 
+import asyncio
 import json
 import os
 import random
@@ -25,23 +26,40 @@ from functools import cache
 from itertools import cycle
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TextIO
+from typing import Any, Final, Self, TextIO
 
 Row = dict[str, Any]
+
+TIMEOUT_SECONDS: Final = 300.0
+"""When a test gives up waiting, whatever for: far beyond what a busy machine needs for anything."""
+
+LONG_SECONDS: Final = 1800.0
+"""The same for what takes minutes on a quiet machine."""
 
 
 class QueryError(Exception):
     """The database answered a statement of a test with an error."""
 
 
-def wait_until(condition: Callable[[], bool], timeout_seconds: float = 20.0) -> None:
+def wait_until(condition: Callable[[], bool], timeout_seconds: float = TIMEOUT_SECONDS) -> None:
     """Return as soon as `condition` holds, or raise TimeoutError."""
     deadline = time.monotonic() + timeout_seconds
-    while not condition():
-        if time.monotonic() > deadline:
+    while True:
+        asked_at = time.monotonic()
+        if condition():
+            return
+        if asked_at > deadline:
             message = f"not so within {timeout_seconds} s: {condition}"
             raise TimeoutError(message)
-        time.sleep(0.02)
+        # A condition that costs much leaves half of the time to what is waited for.
+        time.sleep(max(0.02, time.monotonic() - asked_at))
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Return as soon as `condition` holds, while the event loop goes on."""
+    async with asyncio.timeout(TIMEOUT_SECONDS):
+        while not condition():
+            await asyncio.sleep(0.01)
 
 
 def free_port() -> int:
@@ -74,7 +92,7 @@ def http(
     address = f"{url}?{urllib.parse.urlencode(parameters or {})}"
     request = urllib.request.Request(address, data=body, method=method)
     try:
-        with urllib.request.urlopen(request, timeout=30) as answer:
+        with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as answer:
             return answer.status, answer.read()
     except urllib.error.HTTPError as error:
         with error:
@@ -120,7 +138,7 @@ class DatabaseServer(ABC):
         self.directory.mkdir(parents=True, exist_ok=True)
         self._log = (self.directory / "server.log").open("a")
         self._process = subprocess.Popen(self.command(), stdout=self._log, stderr=subprocess.STDOUT)
-        wait_until(self._answers, timeout_seconds=30)
+        wait_until(self._answers)
 
     def stop(self) -> None:
         """End the process in order; nothing happens when it is not running."""
@@ -171,7 +189,7 @@ class DatabaseServer(ABC):
             return
         self._signal(number)
         self._signal(signal.SIGCONT)
-        self._process.wait(timeout=30)
+        self._process.wait(timeout=TIMEOUT_SECONDS)
         self._process = None
         if self._log is not None:
             self._log.close()

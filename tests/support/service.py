@@ -16,19 +16,19 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from tests.support.influxd import free_port, wait_until
+from tests.support.influxd import TIMEOUT_SECONDS, free_port, wait_until
 
 ROOT = Path(__file__).parents[2]
 
 
 def ess_recorder(
-    *arguments: str, env: Mapping[str, str] | None = None, stdin: bytes = b"", timeout_seconds: float = 120
+    *arguments: str, env: Mapping[str, str] | None = None, stdin: bytes = b""
 ) -> subprocess.CompletedProcess[bytes]:
     """Run one command to its end."""
     return subprocess.run(
         [sys.executable, "-m", "recorder", *arguments],
         cwd=ROOT, env={**os.environ, **(env or {})}, input=stdin, capture_output=True,
-        timeout=timeout_seconds, check=False,
+        timeout=TIMEOUT_SECONDS, check=False,
     )  # fmt: skip
 
 
@@ -68,12 +68,14 @@ class Service:
         """End the service in order, and give its exit code."""
         assert self.process is not None
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(timeout=30)
+        return self.process.wait(timeout=TIMEOUT_SECONDS)
 
     def health(self) -> tuple[int, dict[str, Any]]:
         """Give status and content of the health answer."""
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.http_port}/healthz", timeout=10) as answer:
+            with urllib.request.urlopen(
+                f"http://127.0.0.1:{self.http_port}/healthz", timeout=TIMEOUT_SECONDS
+            ) as answer:
                 return answer.status, json.load(answer)
         except urllib.error.HTTPError as error:
             with error:
@@ -81,7 +83,9 @@ class Service:
 
     def report(self) -> dict[str, Any]:
         """Give what `/api/v1/health` tells of every part."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.http_port}/api/v1/health", timeout=10) as answer:
+        with urllib.request.urlopen(
+            f"http://127.0.0.1:{self.http_port}/api/v1/health", timeout=TIMEOUT_SECONDS
+        ) as answer:
             report: dict[str, Any] = json.load(answer)
             return report
 

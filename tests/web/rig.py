@@ -13,7 +13,7 @@ from recorder.simulator.faults import FaultRates
 from recorder.simulator.plant import Plant, PlantSettings
 from recorder.simulator.strace_text import DIALECTS
 from recorder.simulator.stream import ExpectedSample, SiteStream
-from tests.support.influxd import wait_until
+from tests.support.influxd import TIMEOUT_SECONDS, wait_until
 from tests.support.service import Service
 
 
@@ -44,7 +44,7 @@ def recent(seconds: int) -> tuple[bytes, list[ExpectedSample]]:
 
 def get(port: int, path: str, headers: Mapping[str, str] | None = None, method: str = "GET") -> Answer:
     """One request, sent as it is: no path is tidied, no redirect followed."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT_SECONDS)
     try:
         connection.request(method, path, headers=dict(headers or {}))
         answer = connection.getresponse()
@@ -59,7 +59,34 @@ def recording(
 ) -> Iterator[tuple[Service, list[ExpectedSample]]]:
     """Give a recorder without InfluxDB that has just got the last seconds of a plant, and the truth."""
     with Service(directory, "", **env) as service:
-        text, truth = recent(seconds)
-        service.send(text)
-        wait_until(lambda: service.health()[1]["sources"]["pcs"].get("points", 0) >= 2 * seconds)
-        yield service, truth
+        yield service, send_recent(service, seconds)
+
+
+def send_recent(service: Service, seconds: int) -> list[ExpectedSample]:
+    """Send the last seconds of a plant, and give the truth once they are recorded."""
+    before = points(service)
+    text, truth = recent(seconds)
+    service.send(text)
+    wait_until(lambda: points(service) >= before + 2 * seconds)
+    return truth
+
+
+def points(service: Service) -> int:
+    """How many samples came in at the first port."""
+    return int(service.health()[1]["sources"]["pcs"].get("points", 0))
+
+
+def fresh(service: Service, truth: list[ExpectedSample], path: str, mark: bytes) -> tuple[Answer, int]:
+    """The answer while samples are no older than 5 s, and how often they were sent: a busy machine is late.
+
+    Args:
+        service: the recorder.
+        truth: the samples that were sent; replaced by those that were sent again.
+        path: what is asked for.
+        mark: what the answer holds where samples are fresh.
+    """
+    times = 1
+    while mark not in (answer := get(service.http_port, path)).body:
+        truth[:] = send_recent(service, len(truth) // 2)
+        times += 1
+    return answer, times

@@ -10,7 +10,7 @@ import pytest
 from recorder.simulator.stream import ExpectedSample
 from tests.support.influxd import wait_until
 from tests.support.service import Service
-from tests.web.rig import get, recent, recording
+from tests.web.rig import fresh, get, recent, recording
 
 SITE = '<script>alert("1")</script>'
 
@@ -22,7 +22,7 @@ def last(truth: list[ExpectedSample], device: str) -> ExpectedSample:
 def test_latest_is_the_newest_sample_of_each_device(tmp_path: Path) -> None:
     """`/api/v1/latest` has the last sample of each device, with its fields and the time it was read."""
     with recording(tmp_path) as (service, truth):
-        answer = get(service.http_port, "/api/v1/latest").json
+        answer = fresh(service, truth, "/api/v1/latest", b'"stale":false')[0].json
     points = {point["measurement"]: point for point in answer["points"]}
     assert points.keys() == {"flow", "pcs", "powermeter"}
     for device in ("pcs", "powermeter"):

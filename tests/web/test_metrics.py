@@ -10,7 +10,8 @@ from recorder.points.point import Point
 from recorder.profiles.model import Profile, Register
 from recorder.web.live import Live
 from recorder.web.metrics import RecorderCollector, registry_of, text_of_metrics
-from tests.web.rig import get, recording
+from tests.support.influxd import TIMEOUT_SECONDS
+from tests.web.rig import fresh, recording
 
 REPORT = {
     "healthy": True,
@@ -40,7 +41,7 @@ def samples(text: str) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
 def test_metrics_carry_the_newest_samples(tmp_path: Path) -> None:
     """A real recorder's text is read by Prometheus' parser, in base units; promtool has no complaint."""
     with recording(tmp_path) as (service, truth):
-        answer = get(service.http_port, "/metrics")
+        answer, times = fresh(service, truth, "/metrics", b"ess_pcs_battery_power_watts{")
     assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
     found = samples(answer.body.decode())
     pcs = next(sample.fields for sample in reversed(truth) if sample.device == "pcs")
@@ -51,9 +52,13 @@ def test_metrics_carry_the_newest_samples(tmp_path: Path) -> None:
         pcs["battery_energy_charged"] * 3.6e6
     )
     event = (("event", "frames"), ("site", "home"), ("source", "pcs"))
-    assert found["ess_recorder_source_events_total", event] == 8 * 20
+    assert found["ess_recorder_source_events_total", event] == 8 * 20 * times
     judged = subprocess.run(
-        ["promtool", "check", "metrics"], input=answer.body, capture_output=True, timeout=60, check=False
+        ["promtool", "check", "metrics"],
+        input=answer.body,
+        capture_output=True,
+        timeout=TIMEOUT_SECONDS,
+        check=False,
     )
     assert (judged.returncode, judged.stdout + judged.stderr) == (0, b"")
 

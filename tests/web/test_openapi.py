@@ -11,6 +11,7 @@ from typing import Any
 from recorder.commands.configuration import load_configuration
 from recorder.store.store import Store, StoreLimits
 from recorder.web.service import Health, WebService
+from tests.support.influxd import LONG_SECONDS, TIMEOUT_SECONDS
 from tests.support.service import ROOT
 from tests.web.rig import get, recording
 
@@ -56,10 +57,11 @@ def test_schemathesis_finds_no_failure(tmp_path: Path) -> None:
                 # An answer without an end; tests/web/test_events.py has it.
                 "--exclude-path", "/api/v1/events",
                 "--max-examples", "25", "--no-color",
+                "--request-timeout", f"{TIMEOUT_SECONDS:.0f}", "--suppress-health-check", "too_slow",
                 # As Hypothesis itself: new cases each time by hand, the same ones in CI.
                 *(["--generation-deterministic"] if os.environ.get("CI") else ["--generation-database=none"]),
             ],
-            cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False,
+            cwd=tmp_path, capture_output=True, text=True, timeout=LONG_SECONDS, check=False,
         )  # fmt: skip
         assert service.health()[0] in {200, 503}
     assert done.returncode == 0, done.stdout

@@ -14,7 +14,7 @@ const RANGES = {
 };
 const FIELDS = [
   "flow.pv", "flow.home", "flow.grid_import", "flow.grid_export",
-  "flow.battery_discharge", "flow.battery_charge", "pcs.battery_soc",
+  "flow.battery_discharge", "flow.battery_charge",
 ];
 const TABLE_ROWS = 24;
 
@@ -28,7 +28,7 @@ const mean = (values) => {
 };
 
 /** Series of the charts, from the columns of an answer. */
-function columns({ time, series }) {
+function columns({ time, series }, chargeField) {
   const of = (field) => series[field]?.mean ?? time.map(() => null);
   return {
     time,
@@ -36,7 +36,7 @@ function columns({ time, series }) {
     home: of("flow.home"),
     grid: difference(of("flow.grid_import"), of("flow.grid_export")),
     battery: difference(of("flow.battery_discharge"), of("flow.battery_charge")),
-    charge: of("pcs.battery_soc"),
+    charge: of(chargeField),
   };
 }
 
@@ -51,6 +51,7 @@ export class History {
     this.range = "24h";
     this.site = "";
     this.times = null;
+    this.chargeField = null;
     new ResizeObserver(() => this.#fit()).observe(element("power-chart"));
     document.addEventListener("themechange", () => this.#draw());
     element("history-details").addEventListener("toggle", () => this.#fillTable());
@@ -68,11 +69,12 @@ export class History {
     if (now === null || this.times === null) return;
     const { seconds, step } = RANGES[this.range];
     const number = ++this.#asked;
-    const parameters = { site: this.site, from: Math.floor(now - seconds), step, fields: FIELDS.join(",") };
+    const fields = [...FIELDS, ...(this.chargeField ? [this.chargeField] : [])].join(",");
+    const parameters = { site: this.site, from: Math.floor(now - seconds), step, fields };
     let answer = this.#answer;
     let note = "";
     try {
-      answer = columns(await ask("history", parameters));
+      answer = columns(await ask("history", parameters), this.chargeField);
     } catch (error) {
       note = `History could not be loaded. ${error.message}`;
     }

@@ -27,6 +27,8 @@ class Page {
   #staleAfter = 5;
   #flow = null;
   #charge = null;
+  /** "measurement.field" of the state of charge, null where no device knows it. */
+  #chargeField = null;
   #healthy = true;
   #announced = { state: "connecting", at: 0 };
 
@@ -42,6 +44,8 @@ class Page {
     }
     this.#clock.tell(latest.time);
     this.#staleAfter = latest.stale_after_seconds;
+    this.#chargeField = latest.state_of_charge;
+    this.#history.chargeField = latest.state_of_charge;
     this.#site ||= latest.site;
     this.#times = new Times(health.timezone);
     this.#history.times = this.#times;
@@ -81,8 +85,9 @@ class Page {
 
   #take(point) {
     if (point.site !== this.#site) return;
-    if (point.measurement === "pcs" && "battery_soc" in point.fields) {
-      this.#charge = { time: point.time, value: point.fields.battery_soc };
+    const [measurement, field] = this.#chargeField?.split(".") ?? [];
+    if (point.measurement === measurement && field in point.fields) {
+      this.#charge = { time: point.time, value: point.fields[field] };
     }
     if (point.measurement !== "flow") return;
     this.#flow = point;

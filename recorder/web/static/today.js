@@ -73,5 +73,9 @@ export function showToday(totals) {
   ring("self-consumption", totals.self_consumption);
   const energies = totals.energy ?? {};
   document.getElementById("splits").replaceChildren(...SPLITS.map((entry) => split(entry, energies)));
-  document.getElementById("energies").replaceChildren(...ROWS.map((entry) => row(entry, energies)));
+  const rows = ROWS.map((entry) => row(entry, energies));
+  for (const [device, used] of Object.entries(totals.submeters ?? {})) {
+    rows.push(row([device, device.replaceAll("_", " "), "home"], { [device]: used }));
+  }
+  document.getElementById("energies").replaceChildren(...rows);
 }

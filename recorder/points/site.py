@@ -1,0 +1,200 @@
+"""All that is derived from the points of one site, whichever streams they come from.
+
+Takes the points of its devices in the order of their times, returns them with the site's `flow` and
+`energy_10s` points. Never does I/O.
+
+    device point ─► counters checked ─► flow ─► energy
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from recorder.points.counters import CounterCheck, CounterState, Reading
+from recorder.points.energy import SUBMETER_FIELDS, EnergySeries, EnergyState, integrated_name
+from recorder.points.flow import DEFAULT_METER_MAX_AGE_SECONDS, FLOW_FIELDS, FlowBalance, FlowState
+from recorder.points.point import Point
+from recorder.profiles.model import POWER_SOURCES, Profile
+
+
+class SiteState(NamedTuple):
+    """Where everything derived of a site is; counters and submeters by device."""
+
+    flow: FlowState
+    counters: tuple[tuple[str, tuple[CounterState, ...]], ...]
+    energy: EnergyState
+    submeters: tuple[tuple[str, EnergyState], ...]
+    counted: tuple[tuple[str, str], ...]
+
+
+class Site:
+    """The devices of one site.
+
+    Args:
+        name: the `site` tag.
+        profiles: the devices that it may have, in the order of the settings.
+        max_age_seconds: how far apart in time two points may be that make one balance.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        profiles: Sequence[Profile],
+        max_age_seconds: float = DEFAULT_METER_MAX_AGE_SECONDS,
+    ) -> None:
+        self.name = name
+        self._profiles = {profile.device: profile for profile in profiles}
+        self._flow = FlowBalance(name, profiles, max_age_seconds)
+        self._counters = {one.device: CounterCheck(one.energy_counters) for one in profiles}
+        self._energy = EnergySeries(self._flow.tags)
+        self._submeters = {
+            one.device: EnergySeries((("device", one.device), ("site", name)))
+            for one in profiles
+            if one.role == "submeter"
+        }
+        self._flow_counters = _flow_counters(profiles)
+        # The counters, device and field, that have been read; a flow is counted once all of its counters are.
+        self._counted: set[tuple[str, str]] = set()
+        self._names: dict[str, str] = {}
+
+    @property
+    def state(self) -> SiteState:
+        """Where the site is: what it returns depends on this and on what comes."""
+        return SiteState(
+            self._flow.state,
+            tuple((device, check.state) for device, check in self._counters.items()),
+            self._energy.state,
+            tuple((device, series.state) for device, series in self._submeters.items()),
+            tuple(sorted(self._counted)),
+        )
+
+    def resume(self, state: SiteState) -> None:
+        """Go on from where the same site was."""
+        self._flow.resume(state.flow)
+        for device, counters in state.counters:
+            self._counters[device].resume(counters)
+        self._energy.resume(state.energy)
+        for device, energy in state.submeters:
+            self._submeters[device].resume(energy)
+        self._counted = set(state.counted)
+        self._name_integrals()
+
+    def start_counters(self, device: str, readings: Mapping[str, Reading]) -> None:
+        """Continue counting from the readings, by field, with which an earlier run ended."""
+        if device in self._counters:
+            self._counters[device].start_from(readings)
+
+    def take(self, device: str, point: Point, counts: Counter[str]) -> list[Point]:
+        """Take the next point of a device, and return it with what is derived from it.
+
+        A point without a time, or of a device that the site does not have, is returned as it is. Counter
+        readings that are withheld are counted in `counts`.
+        """
+        time_ns = point.time_ns
+        if time_ns is None or device not in self._profiles:
+            return [point]
+        fields = point.fields
+        gained, withheld = self._counters[device].feed(fields, time_ns)
+        if withheld:
+            counts["withheld_counters"] += withheld
+        points = [point] if fields else []
+        flow = self._flow.feed(device, fields, time_ns)
+        if flow is not None:
+            points.append(flow)
+        self._count(device, fields, gained, time_ns, points)
+        if flow is not None:
+            self._open(self._energy, time_ns, points)
+            self._energy.integrate(flow.fields, self._names, time_ns)
+        return points
+
+    def finish(self) -> list[Point]:
+        """Return the energies that are still open."""
+        open_series = (self._energy, *self._submeters.values())
+        return [point for point in (series.close() for series in open_series) if point is not None]
+
+    def _count(
+        self,
+        device: str,
+        fields: Mapping[str, float],
+        gained: Mapping[str, float],
+        time_ns: int,
+        points: list[Point],
+    ) -> None:
+        """Add what a device's counters gained, and the power of a submeter."""
+        submeter = self._submeters.get(device)
+        if submeter is not None:
+            self._open(submeter, time_ns, points)
+            _add_submeter(submeter, self._profiles[device], fields, gained, time_ns)
+            return
+        own = self._flow_counters.get(device)
+        if not own:
+            return
+        read = {(device, field) for field in own if field in fields} - self._counted
+        if read:
+            self._counted |= read
+            self._name_integrals()
+        if gained:
+            self._open(self._energy, time_ns, points)
+            for field, flow in own.items():
+                # Until all counters of a flow are read its energy is the integral.
+                if field in gained and flow in self._names:
+                    self._energy.add({flow: gained[field]})
+
+    def _name_integrals(self) -> None:
+        """Name the integral of each counted flow, which is then not the flow's energy itself."""
+        counters: dict[str, set[tuple[str, str]]] = {}
+        for device, fields in self._flow_counters.items():
+            for field, flow in fields.items():
+                counters.setdefault(flow, set()).add((device, field))
+        self._names = {
+            flow: integrated_name(flow) for flow, needed in counters.items() if needed <= self._counted
+        }
+
+    @staticmethod
+    def _open(series: EnergySeries, time_ns: int, points: list[Point]) -> None:
+        closed = series.open(time_ns)
+        if closed is not None:
+            points.append(closed)
+
+
+def _add_submeter(
+    series: EnergySeries,
+    profile: Profile,
+    fields: Mapping[str, float],
+    gained: Mapping[str, float],
+    time_ns: int,
+) -> None:
+    """Add the energy of a submeter: of its counters, or of its power where it has none."""
+    counters = [profile.field_of(name) for name in ("grid_import", "grid_export")]
+    pairs = zip(SUBMETER_FIELDS, counters, strict=True)
+    series.add({name: gained[field] for name, field in pairs if field in gained})
+    power_w = fields.get(profile.field_of("grid_power"))
+    if not any(counters) and power_w is not None:
+        powers = (max(0.0, power_w), max(0.0, -power_w))
+        series.integrate(dict(zip(SUBMETER_FIELDS, powers, strict=True)), {}, time_ns)
+
+
+def _flow_counters(profiles: Sequence[Profile]) -> dict[str, dict[str, str]]:
+    """Return the flow of each counter that counts, by device and field.
+
+    A flow is counted only where every device that takes part in it has a counter: else a part would be
+    missing.
+    """
+    meters = [one for one in profiles if one.role == "grid_meter"][:1]
+    sources = [one for one in profiles if one.role in POWER_SOURCES]
+    batteries = [one for one in sources if one.role == "battery" or one.field_of("battery_power")]
+    inverters = [one for one in sources if one.role != "battery"]
+    taking_part = {
+        "home": meters,
+        "grid_import": meters,
+        "grid_export": meters,
+        "battery_charge": batteries,
+        "battery_discharge": batteries,
+        "pv": inverters,
+    }
+    found: dict[str, dict[str, str]] = {}
+    for flow, devices in taking_part.items():
+        if flow in FLOW_FIELDS and devices and all(one.field_of(flow) for one in devices):
+            for one in devices:
+                found.setdefault(one.device, {})[one.field_of(flow)] = flow
+    return found
