@@ -24,7 +24,7 @@ OF_METER = f'"device" =~ /^${{meter:regex}}$/ AND {OF_SITE}'
 # 00:00 that would be the day after it.
 INTERVALS = "$timeFilter AND time < ${__to}ms"
 OF_INTERVALS = f"{OF_SITE_ALWAYS} AND {INTERVALS}"
-# The local day that began in the last 24 hours, whatever range is chosen. The last hour of the day that has 25
+# The local day that began in the last 24 hours, whatever range is chosen. The last hour of a day of 25 hours
 # finds none.
 TODAY = "time > now() - 24h"
 OF_TODAY = f"{OF_SITE_ALWAYS} AND {TODAY}"
@@ -221,9 +221,9 @@ def over_time(
 def up_to_now(columns: Mapping[str, str]) -> list[str]:
     """Return the queries for the energies of a range up to this moment, in parts that have to be added.
 
-    The current quarter hour is not in `energy_15m` before its first five minutes are over. So quarter hours that
-    began in the last 25 minutes are summed from the points of ten seconds that they consist of: all pieces of a
-    quarter of an hour in these minutes but the first one, which is cut.
+    The current quarter hour is not in `energy_15m` before its first five minutes are over. So quarter hours
+    that began in the last 25 minutes are summed from the points of ten seconds that they consist of: all pieces
+    of a quarter of an hour in these minutes but the first one, which is cut.
     """
     quarters, *longer = in_range(columns, "sum", ENERGY_TIERS, OF_INTERVALS)
     recent = "time > now() - 25m AND time < ${__to}ms"
