@@ -222,8 +222,8 @@ def up_to_now(columns: Mapping[str, str]) -> list[str]:
     """Return the queries for the energies of a range up to this moment, in parts that have to be added.
 
     The current quarter hour is not in `energy_15m` before its first five minutes are over. So quarter hours
-    that began in the last 25 minutes are summed from the points of ten seconds that they consist of: all pieces
-    of a quarter of an hour in these minutes but the first one, which is cut.
+    that began in the last 25 minutes are summed from the points of ten seconds that they consist of: all
+    pieces of a quarter of an hour in these minutes but the first one, which is cut.
     """
     quarters, *longer = in_range(columns, "sum", ENERGY_TIERS, OF_INTERVALS)
     recent = "time > now() - 25m AND time < ${__to}ms"

@@ -143,7 +143,7 @@ def _health() -> list[Panel]:
         select_from(rows, '100 * "out" / "in" AS "Efficiency"', '"in" > 0')
         for rows in in_range(flows, "sum", ENERGY_TIERS, OF_INTERVALS)
     ]
-    # A quarter of an hour that did nothing but discharge, and lacks no minute, tells the energy of a per cent.
+    # Quarter hours that did nothing but discharge, and lack no minute, tell the energy of a per cent.
     of_quarters = {
         "kwh": 'sum("battery_power") / 60000',
         "fall": 'max("battery_soc_maximum") - min("battery_soc_min")',

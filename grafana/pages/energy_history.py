@@ -44,6 +44,7 @@ _COUNTED = {
 }
 _SOLD = "Sold energy is below zero."
 _COVERED_HOURS, _HOUR_IS_OVER, _START = '"rollups"."flow_1h"', "AND time < now() - 1h", "${__from}ms"
+_NO_HOUR = "Known once an hour of the range is over"
 _COVERAGE = '100 * mean("covered") AS "Coverage"'
 
 
@@ -220,7 +221,7 @@ def _certainty() -> list[Panel]:
     }
     kwh = {name: f'{{of}}("{field}_integrated") - {{of}}("{field}")' for name, field in _COUNTED.items()}
     limits = shared.Limits(shared.BAD, (95, shared.WARNING), (99, "green"))
-    coverage = shared.curves([Target(_coverage_over_time())], "1d").min(0).max(100)
+    coverage = shared.curves([Target(_coverage_over_time())], "1d").min(0).max(100).no_value(_NO_HOUR)
     return [
         place(
             shared.number(targets(_coverage()), shared.by_limits()).decimals(1).no_value("0 %"),

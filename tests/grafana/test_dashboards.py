@@ -331,7 +331,7 @@ def test_labels_of_bars_are_whole_names() -> None:
 
 
 def test_heat_maps_have_a_unit_and_rows_of_hours() -> None:
-    """The values of a heat map carry kWh, and its hours keep their names: a calculated field has no other one."""
+    """The values of a heat map carry kWh, and its hours keep their names."""
     for title in ("When the home uses energy", "When energy is bought"):
         shown = panel("energy-history", title)
         assert shown["options"]["cellValues"]["unit"] == "suffix:kWh"

@@ -138,7 +138,7 @@ def test_coverage_over_time_has_no_cut_piece(year: Year) -> None:
 
 
 def test_outage_that_goes_on_is_marked_from_its_start(year: Year) -> None:
-    """Half an hour after the last data a region is marked, from the last minute with data to the end of the range."""
+    """Half an hour after the last data a region is marked, from the last data to the end of the range."""
     (found,) = (
         each
         for each in DASHBOARDS["energy-flows"]["annotations"]["list"]

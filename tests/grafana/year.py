@@ -79,7 +79,7 @@ class Truth(NamedTuple):
 
     def energy(self, start: datetime, end: datetime) -> dict[str, float]:
         """Energies in kWh between two moments; what has no counter only where it was recorded."""
-        names = ("home", "pv", "bought", "sold", "charged", "discharged", "lost", "stored")
+        names = ("home", "pv", "bought", "sold", "charged", "discharged", "lost", "pv_to_grid", "pv_given")
         total = dict.fromkeys(names, 0.0)
         for span in self.spans:
             hours = (
@@ -95,9 +95,11 @@ class Truth(NamedTuple):
                 total["home"] += span.home_w * hours / 1000
                 total["pv"] += span.pv_w * hours / 1000
                 total["lost"] += span.loss_w * hours / 1000
-                # PV serves the home first, then the battery; what else charges it is from the grid.
-                spare_w = max(0.0, span.pv_w - span.home_w)
-                total["stored"] += max(0.0, -span.battery_w - spare_w) * hours / 1000
+                ac_w = span.pv_w + span.battery_w - span.loss_w
+                flow = balance(ac_w, span.pv_w, span.battery_w, span.meter_w)
+                total["pv_to_grid"] += flow["pv_to_grid"] * hours / 1000
+                given_w = flow["pv_to_home"] + flow["pv_to_battery"] + flow["pv_to_grid"]
+                total["pv_given"] += given_w * hours / 1000
         return total
 
     def day(self, day: date) -> dict[str, float]:
