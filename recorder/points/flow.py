@@ -122,6 +122,11 @@ class FlowBalance:
         """Go on from where the balance of the same site stood."""
         self._meter = meter
 
+    def clock_was_set(self, by_ns: int) -> None:
+        """Learn that the clock that times are by was set forward by so many ns."""
+        if self._meter is not None:
+            self._meter = (self._meter[0] + by_ns, self._meter[1])
+
     def feed(self, point: Point) -> Point | None:
         """Take any point of the site, and give the `flow` point where it allows one."""
         if point.time_ns is None:
