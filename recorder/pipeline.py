@@ -220,6 +220,8 @@ class Pipeline:
             chunk: the next bytes of the capture.
             time_of_line: gives the Unix time in ns of a line by its number in the capture, from 0 on.
         """
+        # Times by a pace are not the controller's.
+        self._offsets = None
         first = self.counts["lines"]
         items = self._text.feed_runs(chunk)
 

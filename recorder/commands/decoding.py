@@ -8,10 +8,11 @@ are taken. Never writes anywhere, and never joins one part to another.
 import asyncio
 import signal
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -19,9 +20,10 @@ from types import TracebackType
 from typing import Self
 
 from recorder.commands.configuration import Configuration
-from recorder.pipeline import Pipeline, PipelineState
+from recorder.pipeline import Pipeline, PipelineState, Shared
 from recorder.points.flow import FlowBalance
 from recorder.points.line_protocol import to_line
+from recorder.points.offsets import Offsets
 from recorder.points.point import Point
 from recorder.profiles.catalogue import Catalogue
 from recorder.sources.replay import UNREADABLE, chunks, open_capture, pace_of
@@ -76,12 +78,13 @@ class Decoded:
     counts: Counter[str]
 
 
-def pipeline_of(configuration: Configuration, site: str) -> Pipeline:
+def pipeline_of(configuration: Configuration, site: str, offsets: Offsets | None = None) -> Pipeline:
     """Give the pipeline of one captured stream, as the settings want it.
 
     Args:
         configuration: the settings and the devices.
         site: the `site` tag of all points.
+        offsets: what is added to the stamps; None keeps them.
     """
     settings = configuration.settings
     return Pipeline(
@@ -89,6 +92,7 @@ def pipeline_of(configuration: Configuration, site: str) -> Pipeline:
         site,
         FlowBalance(settings.flow.meter_max_age_seconds),
         clock_tolerance_seconds=settings.clock.tolerance_seconds,
+        shared=Shared(offsets=offsets),
     )
 
 
@@ -105,9 +109,12 @@ class Decoders:
         configuration: the settings and the devices.
         site: the `site` tag of all points.
         jobs: how many processes.
+        offsets: what is added to the stamps; None keeps them.
     """
 
-    def __init__(self, configuration: Configuration, site: str, jobs: int) -> None:
+    def __init__(
+        self, configuration: Configuration, site: str, jobs: int, offsets: Offsets | None = None
+    ) -> None:
         self.jobs = jobs
         context = get_context("fork")
         self._waiting: list[Connection] = []
@@ -115,7 +122,7 @@ class Decoders:
         for _ in range(jobs):
             ours, theirs = context.Pipe()
             self._waiting.append(ours)
-            work = (theirs, tuple(self._waiting), configuration, site)
+            work = (theirs, tuple(self._waiting), partial(pipeline_of, configuration, site, offsets))
             process = context.Process(target=_work, args=work, daemon=True)
             process.start()
             # Only so does its end show as the end of the pipe.
@@ -173,7 +180,7 @@ async def _received(connection: Connection) -> object:
 
 
 def _work(
-    connection: Connection, inherited: Sequence[Connection], configuration: Configuration, site: str
+    connection: Connection, inherited: Sequence[Connection], new_pipeline: Callable[[], Pipeline]
 ) -> None:
     """Decode what is ordered, until nobody is there to order."""
     # Only so does the end of the process that orders show as the end of the pipe.
@@ -185,7 +192,7 @@ def _work(
         while True:
             part, footing = connection.recv()
             try:
-                for message in decode_part(part, footing, pipeline_of(configuration, site)):
+                for message in decode_part(part, footing, new_pipeline()):
                     connection.send(message)
             except UNREADABLE as error:
                 connection.send(str(error))

@@ -23,7 +23,7 @@ from rich.progress import Progress, TaskID
 from recorder.commands.configuration import Configuration
 from recorder.commands.decode import print_counts
 from recorder.commands.decoding import Decoders, DecodingError, Part
-from recorder.commands.options import config_option, fail, load_or_exit
+from recorder.commands.options import clock_offset_option, config_option, constant_offset, fail, load_or_exit
 from recorder.commands.seams import Captures, cut
 from recorder.influx.dead_letters import DIRECTORY, lines_in
 from recorder.influx.errors import InfluxError
@@ -32,6 +32,7 @@ from recorder.influx.stamps import stamp_ns
 from recorder.logs import set_up_logging
 from recorder.sources.replay import UNREADABLE, is_compressed
 from recorder.spool.memory import MemoryQueue
+from recorder.store.clock_offsets import offsets_in
 
 # While more points wait nothing is read, so that a file of any size takes little memory.
 _FULL_POINTS: Final = 50_000
@@ -58,6 +59,7 @@ _APPENDED_LINES: Final = 1000
     type=click.IntRange(min=1),
     help="How many processes decode, each a file, or a part of a large one, at a time. Default: one a core.",
 )
+@clock_offset_option
 @click.option("--no-backfill", is_flag=True, help="Do not compute averages and energies of the files' time.")
 @config_option
 def replay(
@@ -65,6 +67,7 @@ def replay(
     site: str | None,
     start: datetime | None,
     jobs: int | None,
+    clock_offset: float | None,
     config: Path | None,
     *,
     dead_letters: bool,
@@ -75,6 +78,9 @@ def replay(
     FILES are strace text, plain or compressed (.gz, .xz, .bz2), in the order of their time. The same file
     again changes nothing: its points have the same times. Text without stamps is given times by the
     controller's habit of polling once a second; a file that has stamps (-ttt) must have them throughout.
+    Stamps of a clock that was wrong are corrected as the recorder corrected them live, as far as its data
+    directory tells; a stamp that it does not tell of is kept. --clock-offset says it for all stamps.
+
     Several files are decoded side by side, and so are the parts of a large one that has stamps and is not
     compressed.
 
@@ -104,7 +110,13 @@ def replay(
                 for part in cut(file, begin if number == 0 else None)
             ]
             processes = min(jobs or len(os.sched_getaffinity(0)), len(parts))
-            with Decoders(configuration, site or configuration.settings.site, processes) as decoders:
+            its_site = site or configuration.settings.site
+            offsets = (
+                offsets_in(configuration.settings.data_dir, its_site)
+                if clock_offset is None
+                else constant_offset(clock_offset)
+            )
+            with Decoders(configuration, its_site, processes, offsets) as decoders:
                 asyncio.run(job.run(parts, decoders))
     except DecodingError as error:
         fail(str(error))

@@ -58,6 +58,8 @@ class _Device:
     # Both only while several streams bring the device.
     others: dict[Stream, _Other] = field(default_factory=dict)
     recent: list[tuple[int, Sample]] = field(default_factory=list)
+    # The time between the last sample of the owner before and the first one of this owner.
+    gap_ns: tuple[int, int] = (0, 0)
 
 
 class DeviceOwners:
@@ -113,6 +115,7 @@ class DeviceOwners:
         """Learn that the clock that times are by was set forward by so many ns."""
         for device in self._devices.values():
             device.newest = _moved(device.newest, by_ns)
+            device.gap_ns = (device.gap_ns[0] + by_ns, device.gap_ns[1] + by_ns)
             device.recent = [_moved(one, by_ns) for one in device.recent]
             for other in device.others.values():
                 other.kept = deque(_moved(one, by_ns) for one in other.kept)
@@ -130,20 +133,23 @@ class DeviceOwners:
             stream.counts["duplicate_samples"] += 1 + len(other.kept)
             other.kept.clear()
             return _NOTHING
+        begin_ns, end_ns = device.gap_ns
+        at_ns, half_ns = time_ns - (other.shift_ns or 0), device.spacing_ns // 2
+        if begin_ns + half_ns < at_ns < end_ns - half_ns:
+            # What the owner before brings late, and nobody else has brought.
+            device.gap_ns = (at_ns, end_ns)
+            return (sample,)
         other.kept.append((time_ns, sample))
         if len(other.kept) > _KEPT_BACK:
             other.kept.popleft()
             stream.counts["duplicate_samples"] += 1
         ahead = _ahead(device, other)
-        if device.owner is None:
-            if ahead:
-                return self._take_over(device, stream, device.others.pop(stream), stream)
-            return _NOTHING
-        if len(ahead) < _MOST_AHEAD:
-            return _NOTHING
-        if other.shift_ns is None and ahead[-1][0] <= device.newest[0] + _UNALIGNED_NS:
-            return _NOTHING
-        return self._take_over(device, stream, device.others.pop(stream), stream)
+        is_silent = len(ahead) >= _MOST_AHEAD and (
+            other.shift_ns is not None or ahead[-1][0] > device.newest[0] + _UNALIGNED_NS
+        )
+        if is_silent or (ahead and device.owner is None):
+            return self._take_over(device, stream, device.others.pop(stream), stream)
+        return _NOTHING
 
     def _take_over(
         self, device: _Device, heir: Stream | None, other: _Other, counted: Stream
@@ -164,6 +170,7 @@ class DeviceOwners:
         device.recent = [*recent, *ahead][-_KEPT_BACK:]
         device.owner = heir
         if ahead:
+            device.gap_ns = (device.newest[0] + shift_ns, ahead[0][0])
             device.newest = ahead[-1]
         if not device.others:
             device.recent.clear()
