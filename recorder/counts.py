@@ -33,6 +33,7 @@ MEANINGS: Final[dict[str, str]] = {
     "unavailable_values": "values that the device marks as not available",
     "withheld_counters": "counter readings that no power within the profile's range explains",
     "lost_samples": "samples that the device counted and the stream did not bring",
-    "clock_steps": "times that the controller's clock, or ours, was seen to jump",
+    "duplicate_samples": "samples that another stream of the site had brought",
+    "clock_steps": "times that the offset of the controller's clock changed",
     "points": "points made",
 }

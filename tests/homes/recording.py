@@ -18,12 +18,11 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 from zoneinfo import ZoneInfo
 
-from recorder.points.site import Site
-
 from recorder.commands.configuration import Configuration, load_configuration
 from recorder.pipeline import Pipeline
 from recorder.points.line_protocol import to_line
 from recorder.points.point import Point
+from recorder.points.site import Site
 from recorder.profiles.catalogue import Catalogue
 from recorder.simulator.homes import HOMES
 from recorder.simulator.plant import Plant
