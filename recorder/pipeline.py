@@ -56,6 +56,7 @@ class Pipeline:
         flow: the balance of that site, shared by its streams.
         max_line_bytes: longer lines are dropped.
         clock_tolerance_seconds: how far the controller's clock may be from ours before it is corrected.
+        assume_in_step: whether a bus counts as in step when it is first seen.
     """
 
     def __init__(
@@ -66,13 +67,14 @@ class Pipeline:
         *,
         max_line_bytes: int = DEFAULT_MAX_LINE_BYTES,
         clock_tolerance_seconds: float = DEFAULT_TOLERANCE_SECONDS,
+        assume_in_step: bool = False,
     ) -> None:
         self.counts: Counter[str] = Counter()
         self._catalogue = catalogue
         self._site = site
         self._flow = flow
         self._text = RunDecoder(self.counts, max_line_bytes)
-        self._buses = Buses(self.counts)
+        self._buses = Buses(self.counts, catalogue.narrowest_other, assume_in_sync=assume_in_step)
         self._scans: dict[str, ScanAssembler] = {}
         self._clock = ControllerClock(self.counts, clock_tolerance_seconds)
         # How long after its stamp the latest text arrived, by the corrected stamp.
@@ -107,6 +109,11 @@ class Pipeline:
         self._lag_ns = state.lag_ns
         self._polls = dict(state.polls)
         self._repeats = dict(state.repeats)
+
+    @property
+    def undecidable_buses(self) -> int:
+        """How many buses have no request whose response could ever prove them in step."""
+        return self._buses.undecidable
 
     @property
     def clock_offset_seconds(self) -> float:
@@ -156,8 +163,9 @@ class Pipeline:
     def finish(self) -> list[Point]:
         """End the stream: give what it leaves whole, and count what it leaves open."""
         self._text.finish()
-        self._buses.finish()
         points: list[Point] = []
+        for exchange in self._buses.finish():
+            self._exchange(exchange, points)
         for assembler in self._scans.values():
             self._publish(assembler.finish(), points)
         return points
@@ -171,7 +179,8 @@ class Pipeline:
                 continue
             bus = self._buses.bus(item.bus)
             if item.written:
-                bus.wrote(item.data, complete=True)
+                if found := bus.wrote(item.data, complete=True, stamped=item):
+                    exchanges += [(item.numbers[0], exchange) for exchange in found]
             else:
                 _read(bus, item, time_of, exchanges)
         if len(exchanges) > 1:
@@ -184,15 +193,15 @@ class Pipeline:
 
     def _single(self, single: Single, time_of: _TimeOf, exchanges: list[_Numbered]) -> None:
         """Take a transfer that came alone."""
-        number, (process, descriptor, written, data, complete, stamped_at_ns) = single
+        number, transfer = single
+        process, descriptor, written, data, complete, stamped_at_ns = transfer
         if descriptor < 0:
-            self._buses.lose()
-            return
-        bus = self._buses.bus((process, descriptor))
-        if written:
-            bus.wrote(data, complete=complete)
-            return
-        found = bus.read(data, complete=complete, captured_at_ns=time_of(number, stamped_at_ns))
+            found = self._buses.lose()
+        elif written:
+            found = self._buses.bus((process, descriptor)).wrote(data, complete=complete, stamped=transfer)
+        else:
+            bus = self._buses.bus((process, descriptor))
+            found = bus.read(data, complete=complete, captured_at_ns=time_of(number, stamped_at_ns))
         exchanges += [(number, exchange) for exchange in found]
 
     def _times(self, items: list[Run | Single], received_at_ns: int) -> _TimeOf:

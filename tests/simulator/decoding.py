@@ -24,8 +24,8 @@ class Decoder:
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
         self._text = SyscallDecoder(self.counts)
-        self._buses = Buses(self.counts)
         self._catalogue = shipped_profiles()
+        self._buses = Buses(self.counts, self._catalogue.narrowest_other)
 
     def feed(self, text: bytes) -> list[tuple[str, int | None, dict[str, float]]]:
         """Give what the next bytes of the stream complete."""
