@@ -201,7 +201,8 @@ class Pipeline:
             found = self._buses.bus((process, descriptor)).wrote(data, complete=complete, stamped=transfer)
         else:
             bus = self._buses.bus((process, descriptor))
-            found = bus.read(data, complete=complete, captured_at_ns=time_of(number, stamped_at_ns))
+            at_ns = time_of(number, stamped_at_ns)
+            found = bus.read(data, complete=complete, captured_at_ns=at_ns, stamped=transfer)
         exchanges += [(number, exchange) for exchange in found]
 
     def _times(self, items: list[Run | Single], received_at_ns: int) -> _TimeOf:
@@ -289,13 +290,13 @@ def _as_stamped(_: int, stamped_at_ns: int | None) -> int | None:
 def _read(bus: Bus, run: Run, time_of: _TimeOf, exchanges: list[_Numbered]) -> None:
     """Give reads to their bus, at once where that gives the same as one by one."""
     last = run.numbers[-1]
-    found = bus.read_at_once(run.data, time_of(last, run.stamped_at_ns))
+    found = bus.read_at_once(run.data, time_of(last, run.stamped_at_ns), run)
     if found is not None:
         exchanges += [(last, exchange) for exchange in found]
         return
     for number, read in zip(run.numbers, run.transfers(), strict=True):
         at_ns = time_of(number, read.stamped_at_ns)
-        found = bus.read(read.data, complete=True, captured_at_ns=at_ns)
+        found = bus.read(read.data, complete=True, captured_at_ns=at_ns, stamped=read)
         exchanges += [(number, exchange) for exchange in found]
 
 

@@ -31,19 +31,26 @@ MAX_BUSES: Final = 64
 
 
 class Stamped(Protocol):
-    """A write, as far as it tells its time."""
+    """A read or write, as far as it tells its time."""
 
     @property
     def stamped_at_ns(self) -> int | None:
         """Its stamp by the clock of the traced machine, Unix time in ns, or None where it has none."""
 
 
+class _Stamp(NamedTuple):
+    stamped_at_ns: int | None
+
+
+_NO_STAMP: Final = _Stamp(None)
+
+
 class BusState(NamedTuple):
-    """What a bus has taken and not finished: bytes, the pending request as its frame, and its sync."""
+    """What a bus has taken and not finished: bytes, the pending request with its stamp, and its sync."""
 
     written: bytes
     read: bytes
-    pending: bytes | None
+    pending: tuple[bytes, int | None] | None
     sync: SyncState
 
 
@@ -76,6 +83,9 @@ class Bus:
         self._written = b""
         self._read = b""
         self._pending: Request | None = None
+        # Their stamps are looked at only where something is in question.
+        self._request_stamped: Stamped = _NO_STAMP
+        self._read_stamped: Stamped = _NO_STAMP
         self._sync = BusSync(counts, narrowest_other, start)
 
     @property
@@ -86,22 +96,23 @@ class Bus:
     @property
     def state(self) -> BusState:
         """Where the bus stands: what it will give depends on this and on what comes."""
-        pending = self._pending.frame if self._pending else None
+        pending = (self._pending.frame, self._request_stamped.stamped_at_ns) if self._pending else None
         return BusState(self._written, self._read, pending, self._sync.state)
 
     def resume(self, state: BusState) -> None:
         """Go on from where another bus stood."""
         self._written, self._read, pending, sync = state
-        self._pending = Request(pending) if pending else None
+        self._pending = Request(pending[0]) if pending else None
+        self._request_stamped = _Stamp(pending[1] if pending else None)
         self._sync.resume(sync)
 
-    def wrote(self, data: bytes, *, complete: bool, stamped: Stamped | None = None) -> list[Exchange]:
+    def wrote(self, data: bytes, *, complete: bool, stamped: Stamped = _NO_STAMP) -> list[Exchange]:
         """Take bytes that the master wrote.
 
         Args:
             data: the bytes.
             complete: False where the tap cut them.
-            stamped: tells when; it is asked only while the bus is not in sync.
+            stamped: tells when.
         """
         # Whatever a master writes, it no longer waits for the response to its last request.
         exchanges: list[Exchange] = []
@@ -112,12 +123,15 @@ class Bus:
             if request is not None:
                 self._counts["requests"] += 1
                 self._pending = request
-                if self._sync.loss is not None:
-                    self._sync.requested(stamped.stamped_at_ns if stamped else None)
+                self._request_stamped = stamped
+                if not self._sync.in_sync:
+                    self._sync.requested(stamped.stamped_at_ns)
                 return exchanges
         return exchanges + self._wrote_pieces(data, complete, stamped)
 
-    def read_at_once(self, data: bytes, captured_at_ns: int | None) -> list[Exchange] | None:
+    def read_at_once(
+        self, data: bytes, captured_at_ns: int | None, stamped: Stamped = _NO_STAMP
+    ) -> list[Exchange] | None:
         """Take bytes that were read by several calls, the last of them at `captured_at_ns`, as `read` does.
 
         Returns:
@@ -133,11 +147,22 @@ class Bus:
         if missing < 0 or pending.exception_shape in received:
             return None
         self._read = received
+        self._read_stamped = stamped
         return [] if missing else self._match(pending, captured_at_ns)
 
-    def read(self, data: bytes, *, complete: bool, captured_at_ns: int | None) -> list[Exchange]:
-        """Take bytes that the master read; `complete` is False where the tap cut them."""
+    def read(
+        self, data: bytes, *, complete: bool, captured_at_ns: int | None, stamped: Stamped = _NO_STAMP
+    ) -> list[Exchange]:
+        """Take bytes that the master read.
+
+        Args:
+            data: the bytes.
+            complete: False where the tap cut them.
+            captured_at_ns: the time of an exchange that they complete.
+            stamped: tells when by the clock of the traced machine, as for what it wrote.
+        """
         self._read += data
+        self._read_stamped = stamped
         if not complete:
             # What follows a cut cannot be joined to what stands before it.
             self._counts["stray_bytes"] += len(self._read)
@@ -165,7 +190,7 @@ class Bus:
         self._written = b""
         return exchanges
 
-    def _wrote_pieces(self, data: bytes, complete: bool, stamped: Stamped | None) -> list[Exchange]:
+    def _wrote_pieces(self, data: bytes, complete: bool, stamped: Stamped) -> list[Exchange]:
         """Take a write that is not just one request."""
         exchanges: list[Exchange] = []
         self._written += data
@@ -186,11 +211,12 @@ class Bus:
             exchanges += self._sync.unreadable()
         return exchanges
 
-    def _request(self, request: Request, stamped: Stamped | None) -> list[Exchange]:
+    def _request(self, request: Request, stamped: Stamped) -> list[Exchange]:
         self._counts["requests"] += 1
         exchanges = self._give_up_pending()
         self._pending = request
-        self._sync.requested(stamped.stamped_at_ns if stamped else None)
+        self._request_stamped = stamped
+        self._sync.requested(stamped.stamped_at_ns)
         return exchanges
 
     def _give_up_pending(self) -> list[Exchange]:
@@ -208,13 +234,13 @@ class Bus:
         else:
             self._counts["incomplete_answers"] += 1
         self._counts["stray_bytes"] += len(received)
-        return self._sync.gave_up(pending, find_responses(received))
+        return self._sync.gave_up(pending, find_responses(received), self._request_stamped.stamped_at_ns)
 
     def _read_unasked(self) -> list[Exchange]:
         """Take bytes that no request asked for: whole responses at once, others as soon as no more come."""
         strays, rest = split_responses(self._read)
         exchanges: list[Exchange] = []
-        if strays or self._sync.loss is None:
+        if strays or self._sync.in_sync:
             exchanges = self._sync.stray(strays)
         self._count_stray(len(self._read) - len(rest))
         self._read = rest
@@ -260,7 +286,11 @@ class Bus:
         else:
             self._counts["other_functions"] += 1
         return exchanges + self._sync.answered(
-            pending, exchange, before=start > 0, behind=bool(self._read)
+            pending,
+            exchange,
+            before=start > 0,
+            behind=bool(self._read),
+            read_at_ns=self._read_stamped.stamped_at_ns,
         )
 
     def _close(self, start: int, length: int) -> list[Exchange]:

@@ -36,10 +36,13 @@ class Decoder:
                 continue
             bus = self._buses.bus((transfer.process, transfer.descriptor))
             if transfer.written:
-                bus.wrote(transfer.data, complete=transfer.complete)
+                bus.wrote(transfer.data, complete=transfer.complete, stamped=transfer)
                 continue
             exchanges = bus.read(
-                transfer.data, complete=transfer.complete, captured_at_ns=transfer.stamped_at_ns
+                transfer.data,
+                complete=transfer.complete,
+                captured_at_ns=transfer.stamped_at_ns,
+                stamped=transfer,
             )
             for unit, function, address, register_bytes, at_ns in exchanges:
                 planned = self._catalogue.plan(unit, function, address, len(register_bytes) // 2)
