@@ -32,11 +32,11 @@ from recorder.modbus.messages import Exchange, Request
 
 # How long after its request a response may still come, with margin; and the same in cycles of all requests
 # where lines have no stamps: back-to-back cycles take 0.2 s.
-LATE_WITHIN_NS: Final = 600_000_000
+LATE_WITHIN_NS: Final = 540_000_000
 LATE_WITHIN_CYCLES: Final = 2
 # Without an event for so long, whatever is still possible is too improbable to be waited for.
 SETTLED_AFTER_NS: Final = 1_000_000_000
-SETTLED_AFTER_CYCLES: Final = 3
+SETTLED_AFTER_CYCLES: Final = 5
 
 MAX_WITHHELD: Final = 512
 MAX_REQUESTS: Final = 128
@@ -246,6 +246,8 @@ class BusSync:
         group = loss.outstanding.get(request.shape)
         repeated = group is not None and request.frame in group.frames
         proves = clean and not in_question and (certain or not repeated)
+        if repeated:
+            self._add(loss, request, 0)
         if in_question:
             released += self._withhold(loss, request, exchange)
         elif exchange is not None:
@@ -260,9 +262,10 @@ class BusSync:
         loss = self._loss
         if behind and not (loss is not None and loss.accounted):
             return self._event(OUT_OF_SYNC, accounted=False)
-        # It may be the late one of an earlier request: then this one's response is still to come.
-        if loss is not None and any(shape[:2] == request.shape[:2] for shape in loss.outstanding):
-            if not (loss.proven and self._failed_long_ago(loss)):
+        if loss is not None and loss.accounted:
+            # It may be the late one of an earlier request: then this one's response is still to come.
+            shapes = {*loss.outstanding, *(withheld.shape for withheld in loss.withheld)}
+            if any(shape[:2] == request.shape[:2] for shape in shapes):
                 self._add(loss, request, 1)
         return []
 
@@ -405,9 +408,11 @@ class BusSync:
     def _prove(self, loss: _Loss, now: Moment) -> None:
         """Learn of a proof, read at `now`: what is older has no response to come."""
         loss.proven = True
-        if loss.event_at is not None and self._passed(
-            loss.event_at, now, SETTLED_AFTER_NS, SETTLED_AFTER_CYCLES
-        ) and now.number - loss.event_at.number >= SETTLED_AFTER_CYCLES * len(self._seen):
+        if (
+            loss.event_at is not None
+            and now.number - loss.event_at.number >= SETTLED_AFTER_CYCLES * len(self._seen)
+            and self._passed(loss.event_at, now, SETTLED_AFTER_NS, SETTLED_AFTER_CYCLES)
+        ):
             loss.accounted = True
             loss.outstanding.clear()
             loss.withheld = [withheld._replace(certain=True) for withheld in loss.withheld]
@@ -417,8 +422,14 @@ class BusSync:
         for shape in [shape for shape, group in loss.outstanding.items() if self._is_late(group.latest, now)]:
             del loss.outstanding[shape]
         loss.missing = min(loss.missing, sum(group.count for group in loss.outstanding.values()))
+        # The response to one may have been taken for that to the next, and so on: none is proven before the last.
+        in_question = {
+            withheld.shape
+            for withheld in loss.withheld
+            if not withheld.certain and not self._is_late(withheld.at, now)
+        }
         loss.withheld = [
-            withheld._replace(certain=withheld.certain or self._is_late(withheld.at, now))
+            withheld._replace(certain=withheld.certain or withheld.shape not in in_question)
             for withheld in loss.withheld
         ]
 
