@@ -96,6 +96,7 @@ class Pipeline:
         max_line_bytes: longer lines are dropped.
         clock_tolerance_seconds: how far the controller's clock may be from ours before it is corrected.
         shared: what the stream shares with others; None shares nothing.
+        assume_in_step: whether a bus counts as in step when it is first seen.
     """
 
     def __init__(  # noqa: PLR0913  # each is one stage's
@@ -107,13 +108,14 @@ class Pipeline:
         max_line_bytes: int = DEFAULT_MAX_LINE_BYTES,
         clock_tolerance_seconds: float = DEFAULT_TOLERANCE_SECONDS,
         shared: Shared | None = None,
+        assume_in_step: bool = False,
     ) -> None:
         self.counts: Counter[str] = Counter()
         self._catalogue = catalogue
         self.site = site
         self._derive = derive
         self._text = RunDecoder(self.counts, max_line_bytes)
-        self._buses = Buses(self.counts)
+        self._buses = Buses(self.counts, catalogue.narrowest_other, assume_in_sync=assume_in_step)
         self._scans: dict[str, ScanAssembler] = {}
         shared = shared or Shared()
         self._clock = ControllerClock(self.counts, clock_tolerance_seconds, shared.sender)
@@ -164,6 +166,11 @@ class Pipeline:
         self._repeats = dict(state.repeats)
         self._held = list(state.held)
         self._replayed = dict(state.replayed)
+
+    @property
+    def undecidable_buses(self) -> int:
+        """How many buses have no request whose response could ever prove them in step."""
+        return self._buses.undecidable
 
     @property
     def clock_offset_seconds(self) -> float:
@@ -249,7 +256,8 @@ class Pipeline:
         self._clock.decide()
         points = self._release()
         self._text.finish()
-        self._buses.finish()
+        for exchange in self._buses.finish():
+            self._exchange(exchange, points)
         for assembler in self._scans.values():
             self._publish(assembler.finish(), points)
         self._emit(self._owners.leave(self._stream), points)
@@ -294,7 +302,8 @@ class Pipeline:
                 continue
             bus = self._buses.bus(item.bus)
             if item.written:
-                bus.wrote(item.data, complete=True)
+                if found := bus.wrote(item.data, complete=True, stamped=item):
+                    exchanges += [(item.numbers[0], exchange) for exchange in found]
             else:
                 _read(bus, item, time_of, exchanges)
         if len(exchanges) > 1:
@@ -307,15 +316,16 @@ class Pipeline:
 
     def _single(self, single: Single, time_of: _TimeOf, exchanges: list[_Numbered]) -> None:
         """Take a transfer that came alone."""
-        number, (process, descriptor, written, data, complete, stamped_at_ns) = single
+        number, transfer = single
+        process, descriptor, written, data, complete, stamped_at_ns = transfer
         if descriptor < 0:
-            self._buses.lose()
-            return
-        bus = self._buses.bus((process, descriptor))
-        if written:
-            bus.wrote(data, complete=complete)
-            return
-        found = bus.read(data, complete=complete, captured_at_ns=time_of(number, stamped_at_ns))
+            found = self._buses.lose()
+        elif written:
+            found = self._buses.bus((process, descriptor)).wrote(data, complete=complete, stamped=transfer)
+        else:
+            bus = self._buses.bus((process, descriptor))
+            at_ns = time_of(number, stamped_at_ns)
+            found = bus.read(data, complete=complete, captured_at_ns=at_ns, stamped=transfer)
         exchanges += [(number, exchange) for exchange in found]
 
     def _exchange(self, exchange: Exchange, points: list[Point]) -> None:
@@ -400,13 +410,13 @@ def _as_stamped(_: int, stamped_at_ns: int | None) -> int | None:
 def _read(bus: Bus, run: Run, time_of: _TimeOf, exchanges: list[_Numbered]) -> None:
     """Give reads to their bus, at once where that gives the same as one by one."""
     last = run.numbers[-1]
-    found = bus.read_at_once(run.data, time_of(last, run.stamped_at_ns))
+    found = bus.read_at_once(run.data, time_of(last, run.stamped_at_ns), run)
     if found is not None:
         exchanges += [(last, exchange) for exchange in found]
         return
     for number, read in zip(run.numbers, run.transfers(), strict=True):
         at_ns = time_of(number, read.stamped_at_ns)
-        found = bus.read(read.data, complete=True, captured_at_ns=at_ns)
+        found = bus.read(read.data, complete=True, captured_at_ns=at_ns, stamped=read)
         exchanges += [(number, exchange) for exchange in found]
 
 
