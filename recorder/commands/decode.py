@@ -12,7 +12,7 @@ from typing import BinaryIO
 
 import click
 
-from recorder.commands.decoding import pipeline_of
+from recorder.commands.decoding import pipeline_of, site_of
 from recorder.commands.options import config_option, fail, load_or_exit
 from recorder.counts import MEANINGS
 from recorder.pipeline import Pipeline
@@ -35,7 +35,7 @@ def decode(file: Path, config: Path | None) -> None:
       ess-recorder decode capture.strace | jq -c '.fields.pv_power'
     """  # noqa: D301
     configuration = load_or_exit(config)
-    pipeline = pipeline_of(configuration, configuration.settings.site)
+    pipeline = pipeline_of(configuration, site_of(configuration, configuration.settings.site))
     try:
         if str(file) == "-":
             _decode(sys.stdin.buffer, pipeline)

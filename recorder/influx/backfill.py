@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 
 from recorder.influx.continuous_queries import ContinuousQuery
 from recorder.influx.server import Row
+from recorder.store.buckets import hour_of
 
 Ask = Callable[[str], list[Row]]
 
@@ -19,6 +20,7 @@ _ROWS_FOR_A_SAMPLE = 4
 # What lies so close before a range is read for all series at once.
 _LONG_PAUSE = timedelta(minutes=10)
 _UTC = ZoneInfo("UTC")
+_HOUR = timedelta(hours=1)
 _DAY = timedelta(days=1)
 _SECOND = timedelta(seconds=1)
 
@@ -95,6 +97,8 @@ def bucket_start(at: datetime, bucket: timedelta, timezone: ZoneInfo) -> datetim
     local = at.astimezone(timezone)
     if bucket >= _DAY:
         return _midnight(local, 0)
+    if bucket == _HOUR:
+        return datetime.fromtimestamp(hour_of(at.timestamp(), timezone)[0], UTC)
     offset = local.utcoffset() or timedelta()
     seconds = max(bucket, _SECOND).total_seconds()
     since_epoch = (local.timestamp() + offset.total_seconds()) // seconds * seconds
@@ -104,6 +108,8 @@ def bucket_start(at: datetime, bucket: timedelta, timezone: ZoneInfo) -> datetim
 def _next_bucket(begin: datetime, bucket: timedelta, timezone: ZoneInfo) -> datetime:
     if bucket >= _DAY:
         return _midnight(begin.astimezone(timezone), bucket.days)
+    if bucket == _HOUR:
+        return datetime.fromtimestamp(hour_of(begin.timestamp(), timezone)[1], UTC)
     return begin + max(bucket, _SECOND)
 
 

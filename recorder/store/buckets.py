@@ -24,7 +24,7 @@ MINUTE: Final = 60
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One width of buckets; a `width_seconds` of a day means local days, however long."""
+    """One width of buckets; a `width_seconds` of an hour or a day means local ones, however long."""
 
     name: str
     index: int
@@ -37,34 +37,47 @@ STEPS: Final = (
     Step("1h", 2, 60 * MINUTE),
     Step("1d", 3, 1440 * MINUTE),
 )
-DAY: Final = STEPS[-1]
+HOUR: Final = STEPS[2]
+DAY: Final = STEPS[3]
 
 
 class Buckets:
     """Where buckets begin.
 
+    Minutes and quarter hours begin at the same times in every time zone of today.
+
     Args:
         timezone: IANA name; days begin by it.
+        hours_by: IANA name of the zone by which hours begin; that of the days where it is empty.
     """
 
-    def __init__(self, timezone: str) -> None:
+    def __init__(self, timezone: str, hours_by: str = "") -> None:
         self._zone = ZoneInfo(timezone)
+        self._zone_of_hours = ZoneInfo(hours_by or timezone)
         self._day = (0, 0)
+        self._hour = (0, 0)
 
     def begin(self, step: Step, at_s: float) -> int:
         """Give the beginning of the bucket that holds a time; both are Unix seconds."""
-        if step is not DAY:
-            return int(at_s // step.width_seconds) * step.width_seconds
-        first, end = self._day
-        if not first <= at_s < end:
-            self._day = first, _ = self._day_of(at_s)
+        if step is HOUR:
+            first, end = self._hour
+            if not first <= at_s < end:
+                self._hour = first, _ = hour_of(at_s, self._zone_of_hours)
+        elif step is DAY:
+            first, end = self._day
+            if not first <= at_s < end:
+                self._day = first, _ = self._day_of(at_s)
+        else:
+            first = int(at_s // step.width_seconds) * step.width_seconds
         return first
 
     def following(self, step: Step, begin_s: int) -> int:
         """Give the beginning of the next bucket."""
-        if step is not DAY:
-            return begin_s + step.width_seconds
-        return self._day_of(begin_s)[1]
+        if step is HOUR:
+            return hour_of(begin_s, self._zone_of_hours)[1]
+        if step is DAY:
+            return self._day_of(begin_s)[1]
+        return begin_s + step.width_seconds
 
     def beginnings(self, step: Step, start_s: int, end_s: int) -> Iterator[int]:
         """Give the beginning of each bucket that begins in the range."""
@@ -79,6 +92,33 @@ class Buckets:
         )
         # Local arithmetic: the next midnight, whether the day has 23, 24 or 25 hours.
         return int(midnight.timestamp()), int((midnight + timedelta(days=1)).timestamp())
+
+
+def hour_of(at_s: float, zone: ZoneInfo) -> tuple[int, int]:
+    """Return where the local hour that holds a time begins and ends, Unix seconds.
+
+    As InfluxDB groups by local hours: where the clock is set by half an hour, as on Lord Howe Island, one hour
+    has 30 or 90 minutes; where it is set by an hour, the hour that is shown twice is two hours.
+    """
+    offset = _offset(at_s, zone)
+    begin = int((at_s + offset) // HOUR.width_seconds) * HOUR.width_seconds - offset
+    end = begin + HOUR.width_seconds
+    change = offset - _offset(begin, zone)
+    if 0 < abs(change) < HOUR.width_seconds:
+        begin += change
+    change = offset - _offset(end, zone)
+    # The clock goes back within the hour, which is then longer; or forward, which ends the hour early.
+    if 0 < change < HOUR.width_seconds or (
+        -HOUR.width_seconds < change < 0 and _offset(end + change, zone) != offset
+    ):
+        end += change
+    return begin, end
+
+
+def _offset(at_s: float, zone: ZoneInfo) -> int:
+    """Return how far local time is ahead of UTC, in seconds."""
+    offset = datetime.fromtimestamp(at_s, zone).utcoffset()
+    return offset.days * 86_400 + offset.seconds if offset is not None else 0
 
 
 def add_sample(cells: Cells, fields: Mapping[str, float], weight: float) -> None:

@@ -1,0 +1,147 @@
+"""Local quarter hours, hours and days against zoneinfo, in zones with every kind of offset, over years."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from recorder.influx.backfill import bucket_start
+from recorder.store.buckets import DAY, HOUR, STEPS, Buckets, Step
+from tests.support.influxd import Influxd
+
+ZONES = (
+    "UTC",
+    "Europe/Berlin",
+    "Africa/Casablanca",
+    "America/St_Johns",
+    "America/Havana",
+    "America/Santiago",
+    "Asia/Kolkata",
+    "Asia/Kathmandu",
+    "Asia/Pyongyang",
+    "Atlantic/Azores",
+    "Australia/Lord_Howe",
+    "Pacific/Apia",
+    "Pacific/Chatham",
+)
+MINUTE, QUARTER = STEPS[:2]
+# 2000 to 2060; St John's moved its clock at one minute past midnight until 2011.
+times = st.integers(946_684_800, 2_840_140_800)
+zones = st.sampled_from(ZONES)
+
+
+def local(at_s: int, zone: str) -> datetime:
+    return datetime.fromtimestamp(at_s, ZoneInfo(zone))
+
+
+def wall(at_s: int, zone: str) -> datetime:
+    """What the clock on the wall shows."""
+    return local(at_s, zone).replace(tzinfo=None)
+
+
+@given(times, zones, st.sampled_from(STEPS))
+def test_bucket_holds_its_times_and_no_others(at_s: int, zone: str, step: Step) -> None:
+    """Each time is in one bucket: buckets follow each other without a hole, and agree on where they begin."""
+    buckets = Buckets(zone)
+    begin = buckets.begin(step, at_s)
+    end = buckets.following(step, begin)
+    assert begin <= at_s < end
+    assert Buckets(zone).begin(step, end - 1) == begin
+    assert Buckets(zone).begin(step, end) == end
+
+
+@given(times, zones)
+def test_hour_has_one_name_on_the_clock(at_s: int, zone: str) -> None:
+    """All times of an hour show the same local date and hour; it begins at minute 0 or where the clock is set."""
+    begin = Buckets(zone).begin(HOUR, at_s)
+    end = Buckets(zone).following(HOUR, begin)
+    if zone == "America/St_Johns" and at_s < 1_325_376_000:
+        return
+    named = {wall(one, zone).replace(minute=0) for one in range(begin, end, 900)}
+    assert named == {wall(at_s, zone).replace(minute=0, second=0)}
+    is_full = wall(begin, zone).minute == 0
+    assert is_full or wall(begin, zone) - wall(begin - 1, zone) != timedelta(seconds=1)
+
+
+@given(times, zones)
+def test_day_has_one_date(at_s: int, zone: str) -> None:
+    """A day holds exactly the times that show its date."""
+    buckets = Buckets(zone)
+    begin = buckets.begin(DAY, at_s)
+    end = buckets.following(DAY, begin)
+    date = local(at_s, zone).date()
+    if local(at_s, zone).date() == datetime(2011, 12, 29).date() and zone == "Pacific/Apia":
+        return
+    assert {local(one, zone).date() for one in (begin, at_s, end - 1)} == {date}
+    assert local(begin - 1, zone).date() < date < local(end, zone).date()
+
+
+@given(times, zones)
+def test_quarter_hours_are_local(at_s: int, zone: str) -> None:
+    """A quarter hour begins when the clock shows a quarter of an hour, in every zone."""
+    begin = Buckets(zone).begin(QUARTER, at_s)
+    shown = wall(begin, zone)
+    assert (shown.minute % 15, shown.second) == (0, 0)
+
+
+@given(times, zones)
+def test_backfill_and_history_have_the_same_hours_and_days(at_s: int, zone: str) -> None:
+    """What InfluxDB is asked to compute again begins where the buckets of the history begin."""
+    at = datetime.fromtimestamp(at_s, UTC)
+    for step, width in ((HOUR, timedelta(hours=1)), (DAY, timedelta(days=1))):
+        assert bucket_start(at, width, ZoneInfo(zone)).timestamp() == Buckets(zone).begin(step, at_s)
+
+
+@pytest.mark.parametrize(
+    ("zone", "day", "minutes"),
+    [
+        # The clock goes back by half an hour, and forward by half an hour.
+        ("Australia/Lord_Howe", datetime(2026, 4, 5), [60, 90] + [60] * 22),
+        ("Australia/Lord_Howe", datetime(2026, 10, 4), [60, 60, 30] + [60] * 21),
+        ("Europe/Berlin", datetime(2026, 10, 25), [60] * 25),
+        ("Pacific/Chatham", datetime(2026, 9, 27), [60] * 23),
+    ],
+)
+def test_hours_of_a_day_on_which_the_clock_is_set(zone: str, day: datetime, minutes: list[int]) -> None:
+    """The hours of such a day are as long as the clock makes them."""
+    buckets = Buckets(zone)
+    begin = int(day.replace(tzinfo=ZoneInfo(zone)).timestamp())
+    end = buckets.following(DAY, begin)
+    hours = list(buckets.beginnings(HOUR, begin, end))
+    assert [(buckets.following(HOUR, one) - one) // 60 for one in hours] == minutes
+
+
+DAYS = [
+    ("Asia/Kolkata", datetime(2026, 6, 1)),
+    ("Asia/Kathmandu", datetime(2026, 6, 1)),
+    ("Australia/Lord_Howe", datetime(2026, 4, 4)),
+    ("Australia/Lord_Howe", datetime(2026, 10, 3)),
+    ("Pacific/Chatham", datetime(2026, 9, 26)),
+    ("America/St_Johns", datetime(2026, 10, 31)),
+    ("America/Santiago", datetime(2026, 9, 5)),
+    ("Africa/Casablanca", datetime(2026, 2, 14)),
+    ("Europe/Berlin", datetime(2026, 3, 28)),
+    ("Atlantic/Azores", datetime(2026, 10, 24)),
+]
+
+
+def test_influxdb_groups_by_the_same_hours_and_days(tmp_path: Path) -> None:
+    """`GROUP BY time(1h) TZ(...)` and `time(1d)` of a real InfluxDB have the history's borders, in every zone."""
+    with Influxd(tmp_path) as influxd:
+        influxd.query("CREATE DATABASE x")
+        for number, (zone, day) in enumerate(DAYS):
+            begin = int(day.replace(tzinfo=ZoneInfo(zone)).timestamp())
+            quarters = range(begin, begin + 3 * 86_400, 900)
+            influxd.write("\n".join(f"m{number} v=1 {at * 10**9}" for at in quarters).encode(), "x")
+            for step in (HOUR, DAY):
+                grouping = f"GROUP BY time({step.name}) fill(none) TZ('{zone}')"
+                within = f"time >= {begin}s AND time < {quarters.stop}s"
+                rows = influxd.query(f"SELECT sum(v) FROM m{number} WHERE {within} {grouping}", "x")
+                counted: dict[int, float] = {}
+                for at in quarters:
+                    bucket = Buckets(zone).begin(step, at)
+                    counted[bucket] = counted.get(bucket, 0) + 1
+                assert {row["time"] // 10**9: row["sum"] for row in rows} == counted, (zone, step.name)
