@@ -6,7 +6,10 @@ writes the same text into InfluxDB. A day takes half a minute of a processor.
 """
 
 import json
+import os
 import re
+import subprocess
+import sys
 import urllib.parse
 import urllib.request
 from collections.abc import Sequence
@@ -39,6 +42,7 @@ FIGURES: Final = (
     "home", "grid_import", "grid_export", "pv", "battery_charge", "battery_discharge",
     "self_sufficiency", "self_consumption",
 )  # fmt: skip
+LARGEST_DEVIATION: Final = 0.005
 _NS: Final = 10**9
 _LINES_A_WRITE: Final = 5000
 _ROOT: Final = Path(__file__).parents[2]
@@ -252,14 +256,16 @@ def figures_of_api(answer: dict[str, Any]) -> dict[str, float | None]:
 
 def replay(recorded: Recorded, influxd: Influxd, database: str) -> None:
     """Write the text of the home into InfluxDB by the command."""
-    done = ess_recorder(
-        "replay", *map(str, recorded.files), "--config", str(recorded.config),
-        env={
-            "ESS_DATA_DIR": str(recorded.directory / "replay"),
-            "ESS_INFLUXDB_URL": influxd.url,
-            "ESS_INFLUXDB_DATABASE": database,
-        },
-        timeout_seconds=1800,
+    env = {
+        "ESS_DATA_DIR": str(recorded.directory / "replay"),
+        "ESS_INFLUXDB_URL": influxd.url,
+        "ESS_INFLUXDB_DATABASE": database,
+    }
+    files = [str(file) for file in recorded.files]
+    # A day may take long on a busy machine: whoever asks for one waits for it.
+    done = subprocess.run(
+        [sys.executable, "-m", "recorder", "replay", *files, "--config", str(recorded.config)],
+        cwd=_ROOT, env={**os.environ, **env}, capture_output=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr.decode()
 
@@ -303,10 +309,10 @@ def from_influxdb(
 def deviation(name: str, value: float | None, truth: float | None) -> float:
     """Return how far a figure is from the truth: of an energy relative to it, of a ratio in absolute terms.
 
-    An energy below 10 Wh is compared with 10 Wh.
+    The deviation of an energy below 1 kWh is relative to 1 kWh: counters have steps.
     """
     if value is None or truth is None:
         return 0.0 if value is None and truth is None else inf
     if name in FIGURES[6:]:
         return abs(value - truth)
-    return abs(value - truth) / max(abs(truth), 0.01)
+    return abs(value - truth) / max(abs(truth), 1.0)

@@ -12,6 +12,7 @@ from recorder.simulator.homes import HOMES
 from recorder.simulator.stream import ExpectedSample
 from tests.homes.recording import (
     FIGURES,
+    LARGEST_DEVIATION,
     Case,
     Recorded,
     deviation,
@@ -32,7 +33,6 @@ STARTS = {
     "heat-pump": datetime(2026, 3, 20, 10, tzinfo=BERLIN),
     "two-inverters": datetime(2026, 6, 21, 6, 30, tzinfo=BERLIN),
 }
-LARGEST_DEVIATION = 0.005
 QUARTER = 900
 NS = 10**9
 
