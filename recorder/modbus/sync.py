@@ -83,17 +83,13 @@ class _Outstanding:
 
 
 class _Withheld(NamedTuple):
-    """An exchange that waits: for a proof, or where it is `certain` for those before it.
-
-    `proves` is whether nothing stood before or behind its response.
-    """
+    """An exchange that waits: for a proof, or where it is `certain` for those before it."""
 
     exchange: Exchange
     request: bytes
     shape: bytes
     at: Moment
     certain: bool
-    proves: bool
 
 
 @dataclass(slots=True)
@@ -260,7 +256,7 @@ class BusSync:
         if in_question:
             released += self._withhold(loss, request, exchange)
         elif exchange is not None:
-            loss.withheld.append(_Withheld(exchange, request.frame, request.shape, loss.now, True, proves))
+            loss.withheld.append(_Withheld(exchange, request.frame, request.shape, loss.now, True))
         if proves:
             self._prove(loss, Moment(read_at_ns, loss.now.number))
         return released + self._release(loss)
@@ -324,12 +320,10 @@ class BusSync:
         loss = self._loss
         if loss is None:
             return []
-        ends = [
-            index
-            for index, withheld in enumerate(loss.withheld, 1)
-            if withheld.proves and (withheld.certain or self._proves_at_the_end(loss, withheld))
-        ]
-        last = ends[-1] if ends else 0
+        last = 0
+        if not loss.failed:
+            ends = [index for index, held in enumerate(loss.withheld, 1) if self._proves_at_the_end(held)]
+            last = max(ends, default=0)
         released = [withheld.exchange for withheld in loss.withheld[:last]]
         loss.withheld = loss.withheld[last:]
         return released + self._drop_withheld(loss, loss.reason)
@@ -367,10 +361,12 @@ class BusSync:
     def _narrowest(self, request: Request) -> float:
         return self._narrowest_other(request.unit, request.function, request.address, request.count)
 
-    def _proves_at_the_end(self, loss: _Loss, withheld: _Withheld) -> bool:
-        """Tell whether an exchange since the start proves sync though no cycle is complete."""
+    def _proves_at_the_end(self, withheld: _Withheld) -> bool:
+        """Tell whether an exchange since the start proves sync though no cycle may be complete."""
         request = Request(withheld.request)
-        return not loss.failed and self._is_alone(request.shape) and self._narrowest(request) > request.count
+        return self._is_alone(request.shape) and (
+            withheld.certain or self._narrowest(request) > request.count
+        )
 
     def _cannot_prove(self, loss: _Loss) -> bool:
         """Tell whether cycles have passed without a request whose response could prove anything."""
@@ -394,9 +390,7 @@ class BusSync:
                 loss.failed = True
                 released = self._drop_withheld(loss, loss.reason)
             if exchange is not None:
-                loss.withheld.append(
-                    _Withheld(exchange, request.frame, request.shape, loss.now, False, not loss.failed)
-                )
+                loss.withheld.append(_Withheld(exchange, request.frame, request.shape, loss.now, False))
             return released
         else:
             # If this was the late response of another request, its own is still to come.

@@ -40,7 +40,7 @@ class Model:
     """A master, its device, and how the stream of its strace looks.
 
     Shares are per response. `exact` reads a header and then what is left of its frame, as the controller's
-    programs do; else all that is there. `fifo` responses never overtake others. A `busy` device ignores a
+    programs do; else all that is there. `clears` masters drop what is there to read before each scan. `fifo` responses never overtake others. A `busy` device ignores a
     request that comes before it has sent its last response. `cut` streams begin at any point, `rename` gives
     and takes the `[pid]` prefix at any point.
     """
@@ -55,6 +55,7 @@ class Model:
     busy: bool = False
     fifo: bool = False
     exact: bool = True
+    clears: bool = False
     back_to_back: bool = False
     polls: tuple[tuple[int, int], ...] = POLLS
     stamps: bool = True
@@ -201,6 +202,8 @@ class Master:
             if not self.model.back_to_back:
                 self.now_s = max(self.now_s, scan * 1.0)
             begin_s = self.now_s
+            if self.model.clears:
+                self.device.take(self.device.available(self.now_s))
             for poll in range(len(self.model.polls)):
                 if not self.model.back_to_back:
                     self.now_s = max(self.now_s, begin_s + poll * 0.13 + self.random.uniform(0, 0.009))
@@ -420,6 +423,7 @@ def models() -> dict[str, Model]:
             for retries in (0, 1, 2):
                 base = Model(behaviour, retries, late)  # type: ignore[arg-type]
                 table[f"{behaviour}, {retries} retries, {late:.0%} late"] = base
+                table[f"{behaviour}, {retries} retries, {late:.0%} late, clears"] = replace(base, clears=True)
         for behaviour in ("listen", "abort", "flush"):
             base = Model(behaviour, 1, late)  # type: ignore[arg-type]
             variants = {
