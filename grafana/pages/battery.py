@@ -143,16 +143,6 @@ def _health() -> list[Panel]:
         select_from(rows, '100 * "out" / "in" AS "Efficiency"', '"in" > 0')
         for rows in in_range(flows, "sum", ENERGY_TIERS, OF_INTERVALS)
     ]
-    # Quarter hours that did nothing but discharge, and lack no minute, tell the energy of a per cent.
-    of_quarters = {
-        "kwh": 'sum("battery_power") / 60000',
-        "fall": 'max("battery_soc_maximum") - min("battery_soc_min")',
-        "least": 'min("battery_power")',
-        "minutes": 'count("battery_power")',
-    }
-    quarters = select(of_quarters, "", '"rollups"."pcs_1m"', f"{OF_DEVICE} GROUP BY time(15m) fill(none)")
-    whole = '"least" > 0 AND "minutes" >= 15 AND "fall" > 0'
-    usable = select_from(quarters, '100 * sum("kwh") / sum("fall") AS "Usable"', whole)
     cycles = in_range({"Cycles": '{of}("battery_discharge") / $capacity'}, "sum", ENERGY_TIERS, OF_INTERVALS)
     so_far = select(
         {"Cycles": '{of}("battery_energy_discharged") / $capacity'}, "last", '"rollups"."pcs_1m"', OF_DEVICE
@@ -168,12 +158,12 @@ def _health() -> list[Panel]:
             " chosen range if that has fixed ends. What is still stored counts as lost: a day tells nothing.",
         ),
         place(
-            shared.number([Target(usable)], battery).decimals(2).time_from("30d"),
+            shared.number(targets(_usable()), battery).decimals(2).time_from("14d"),
             (6, 6),
             "Usable energy",
             shared.KWH,
             "What 100 % of charge gives: energy of all quarter hours that did nothing but discharge and lack"
-            f" no minute, over the charge that they took. Shows the last 30 days, {shared.FIXED_ENDS}.",
+            f" no minute, over the charge that they took. Shows the last 14 days, {shared.FIXED_ENDS}.",
         ),
         place(
             shared.number(targets(cycles), battery).decimals(1),
@@ -190,6 +180,32 @@ def _health() -> list[Panel]:
             "Full cycles of the battery's life: its counter of discharged energy over the nominal capacity"
             " above.",
         ),
+    ]
+
+
+def _usable() -> list[str]:
+    """Return the queries for what 100 % of charge gives, from times that did nothing but discharge.
+
+    Quarter hours that lack a minute do not count, as nobody knows what was discharged in it. Minutes of more
+    than a month are too many to read; there whole hours are taken.
+    """
+    minutes = Tier('"rollups"."pcs_1m"', 0, 3_600_000)
+    of_quarters = {
+        "kwh": 'sum("battery_power") / 60000',
+        "fall": 'max("battery_soc_maximum") - min("battery_soc_min")',
+        "minutes": 'count("battery_power")',
+    }
+    discharging = f'"battery_power" > 0 AND {minutes.condition} AND {OF_DEVICE} GROUP BY time(15m) fill(none)'
+    quarters = select(of_quarters, "", minutes.source, discharging)
+    hours = Tier('"rollups"."pcs_1h"', 3_600_000, None)
+    of_hours = {"kwh": '"battery_power" / 1000', "fall": '"battery_soc_maximum" - "battery_soc_min"'}
+    discharged = select(
+        of_hours, "", hours.source, f'"battery_power_min" > 0 AND {hours.condition} AND {OF_DEVICE}'
+    )
+    usable = '100 * sum("kwh") / sum("fall") AS "Usable"'
+    return [
+        select_from(quarters, usable, '"minutes" >= 15 AND "fall" > 0'),
+        select_from(discharged, usable, '"fall" > 3'),
     ]
 
 

@@ -9,10 +9,11 @@ site.
 import asyncio
 import signal
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -20,7 +21,8 @@ from types import TracebackType
 from typing import Self
 
 from recorder.commands.configuration import Configuration
-from recorder.pipeline import Pipeline, PipelineState
+from recorder.pipeline import Pipeline, PipelineState, Shared
+from recorder.points.offsets import Offsets
 from recorder.points.point import Point
 from recorder.points.site import Site
 from recorder.profiles.catalogue import Catalogue
@@ -74,12 +76,15 @@ def site_of(configuration: Configuration, name: str) -> Site:
     return Site(name, configuration.profiles, configuration.settings.flow.meter_max_age_seconds)
 
 
-def pipeline_of(configuration: Configuration, site: Site, *, derive: bool = True) -> Pipeline:
+def pipeline_of(
+    configuration: Configuration, site: Site, offsets: Offsets | None = None, *, derive: bool = True
+) -> Pipeline:
     """Return the pipeline of one captured stream, as the settings want it.
 
     Args:
         configuration: the settings and the devices.
         site: that of all points.
+        offsets: what is added to the stamps; None keeps them.
         derive: whether it returns flows and energies too.
     """
     settings = configuration.settings
@@ -88,6 +93,7 @@ def pipeline_of(configuration: Configuration, site: Site, *, derive: bool = True
         site,
         derive=derive,
         clock_tolerance_seconds=settings.clock.tolerance_seconds,
+        shared=Shared(offsets=offsets),
     )
 
 
@@ -104,9 +110,12 @@ class Decoders:
         configuration: the settings and the devices.
         site: the `site` tag of all points.
         jobs: how many processes.
+        offsets: what is added to the stamps; None keeps them.
     """
 
-    def __init__(self, configuration: Configuration, site: str, jobs: int) -> None:
+    def __init__(
+        self, configuration: Configuration, site: str, jobs: int, offsets: Offsets | None = None
+    ) -> None:
         context = get_context("fork")
         self._waiting: list[Connection] = []
         self._idle = asyncio.Semaphore(jobs)
@@ -114,7 +123,9 @@ class Decoders:
         for _ in range(jobs):
             ours, theirs = context.Pipe()
             self._waiting.append(ours)
-            work = (theirs, tuple(self._waiting), configuration, site)
+            one_site = site_of(configuration, site)
+            new_pipeline = partial(pipeline_of, configuration, one_site, offsets, derive=False)
+            work = (theirs, tuple(self._waiting), new_pipeline)
             process = context.Process(target=_work, args=work, daemon=True)
             process.start()
             # Only so does its end show as the end of the pipe.
@@ -174,7 +185,7 @@ async def _received(connection: Connection) -> object:
 
 
 def _work(
-    connection: Connection, inherited: Sequence[Connection], configuration: Configuration, site: str
+    connection: Connection, inherited: Sequence[Connection], new_pipeline: Callable[[], Pipeline]
 ) -> None:
     """Decode what is ordered, until nobody is there to order."""
     # Only so does the end of the process that orders show as the end of the pipe.
@@ -186,7 +197,7 @@ def _work(
         while True:
             part, footing = connection.recv()
             try:
-                pipeline = pipeline_of(configuration, site_of(configuration, site), derive=False)
+                pipeline = new_pipeline()
                 for message in decode_part(part, footing, pipeline):
                     connection.send(message)
             except UNREADABLE as error:

@@ -23,7 +23,7 @@ from rich.progress import Progress, TaskID
 from recorder.commands.configuration import Configuration
 from recorder.commands.decode import print_counts
 from recorder.commands.decoding import Decoders, DecodingError, site_of
-from recorder.commands.options import config_option, fail, load_or_exit
+from recorder.commands.options import clock_offset_option, config_option, constant_offset, fail, load_or_exit
 from recorder.commands.seams import Captures, cut
 from recorder.influx.dead_letters import DIRECTORY, lines_in
 from recorder.influx.errors import InfluxError
@@ -35,6 +35,7 @@ from recorder.points.point import Point
 from recorder.points.site import Site
 from recorder.sources.replay import UNREADABLE, is_compressed
 from recorder.spool.memory import MemoryQueue
+from recorder.store.clock_offsets import offsets_in
 
 # While more points wait nothing is read, so that a file of any size takes little memory.
 _FULL_POINTS: Final = 50_000
@@ -61,6 +62,7 @@ _APPENDED_LINES: Final = 1000
     type=click.IntRange(min=1),
     help="How many processes decode, each a file, or a part of a large one, at a time. Default: one a core.",
 )
+@clock_offset_option
 @click.option("--no-backfill", is_flag=True, help="Do not compute averages and energies of the files' time.")
 @config_option
 def replay(
@@ -68,6 +70,7 @@ def replay(
     site: str | None,
     start: datetime | None,
     jobs: int | None,
+    clock_offset: float | None,
     config: Path | None,
     *,
     dead_letters: bool,
@@ -78,6 +81,9 @@ def replay(
     FILES are strace text of one site, plain or compressed (.gz, .xz, .bz2). The same file
     again changes nothing: its points have the same times. Text without stamps is given times by the
     controller's habit of polling once a second; a file that has stamps (-ttt) must have them throughout.
+    Stamps of a clock that was wrong are corrected as the recorder corrected them live, as far as its data
+    directory tells; a stamp that it does not tell of is kept. --clock-offset says it for all stamps.
+
     Several files are merged in the order of their times, as if one capture held them all. They are decoded
     side by side, and so are the parts of a large one that has stamps and is not compressed.
 
@@ -107,7 +113,12 @@ def replay(
             # A capture that is not cut keeps its process for as long as others are merged with it.
             whole = sum(len(parts) == 1 for parts in captures)
             processes = min(cores + whole, sum(map(len, captures)))
-            with Decoders(configuration, name, processes) as decoders:
+            offsets = (
+                offsets_in(configuration.settings.data_dir, name)
+                if clock_offset is None
+                else constant_offset(clock_offset)
+            )
+            with Decoders(configuration, name, processes, offsets) as decoders:
                 asyncio.run(job.run(Captures(captures, decoders.decode, cores), name))
     except DecodingError as error:
         fail(str(error))

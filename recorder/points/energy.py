@@ -98,6 +98,11 @@ class EnergySeries:
             self._counted[flow].state = counted
             self._followed[flow] = followed_kwh
 
+    def clock_was_set(self, by_ns: int) -> None:
+        """Move the latest sample to the time of a clock that was set forward by `by_ns`."""
+        if self._span is not None:
+            self._span = _SpanState(self._span.time_ns + by_ns, self._span.spacing_ns)
+
     def open(self, time_ns: int) -> Point | None:
         """Open the ten seconds of a time; returns the point of those before where they are over."""
         cell = time_ns // _CELL_NS

@@ -107,6 +107,14 @@ class Site:
             self._energy.integrate(flow.fields, self._names, time_ns)
         return points
 
+    def clock_was_set(self, by_ns: int) -> None:
+        """Move what is remembered to the time of a clock that was set forward by `by_ns`."""
+        self._flow.clock_was_set(by_ns)
+        for counters in self._counters.values():
+            counters.clock_was_set(by_ns)
+        for series in (self._energy, *self._submeters.values()):
+            series.clock_was_set(by_ns)
+
     def finish(self) -> list[Point]:
         """Return the energies that are still open."""
         open_series = (self._energy, *self._submeters.values())

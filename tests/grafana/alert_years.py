@@ -267,8 +267,9 @@ def _document(text: str, judged: Sequence[dict[str, Judgement]]) -> str:
 INTRODUCTION = f"""\
 `make alert-years` wrote this. It fills a real influxd with a simulated year of each home, from
 {BEGIN:%d %B %Y} on, with the faults that `tests/grafana/homes.py` lists, and asks every rule's queries as of
-past moments, as Grafana does: each minute around faults, in the first hours and near limits, else each hour or
-two. A cell has the firings for a fault, and those without one. What only light shows is reported anew each day.
+past moments, as Grafana does: each minute around faults, in the first hours and near limits, else each hour
+or two. A cell has the firings for a fault, and those without one. What only light shows is reported anew each
+day.
 """
 
 

@@ -421,7 +421,7 @@ WINTER = Home(
         ("snow", "2027-01-20 02:00", 3 * _DAY, {"which": 1}),
         ("clear", "2027-01-20 00:00", 8 * _DAY),
         ("recorder down", "2027-01-25 08:00", 30 * _HOUR, {"expects": SILENT}),
-        ("snow", "2027-02-10 02:00", 4 * _DAY, {"which": 2, "value": 0.05}),
+        ("snow", "2027-02-10 02:00", 3 * _DAY, {"which": 2, "value": 0.05}),
         ("clear", "2027-02-10 00:00", 6 * _DAY),
         ("celsius", "2027-02-20 03:00", 300, {"value": -4.0, "expects": ("ess-battery-cold",)}),
     ),

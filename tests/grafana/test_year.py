@@ -346,7 +346,7 @@ def test_energy_of_the_range_includes_the_current_quarter_hour(year: Year) -> No
     """At 14:41 the energies of the last hours go up to 14:41, wherever the last quarter hour began."""
     for minutes in (0, 3, 11):
         end = year.now - timedelta(minutes=minutes)
-        start = end.replace(minute=0, second=0) - timedelta(hours=3)
+        start = end.replace(minute=0) - timedelta(hours=1)
         shown = chosen_energy_at(year, TimeRange(start, end))
         truth = year.truth.energy(start, end)
         assert shown["Home"] == pytest.approx(truth["home"], abs=0.001)
@@ -398,7 +398,7 @@ def test_short_range_of_last_year_has_curves(year: Year, dashboard: str, title: 
         for answer in answers(year, shown, TimeRange(noon, noon + timedelta(hours=hours)))
         for row in answer
     ]
-    assert any(isinstance(value, float) for row in found for value in values(row).values())
+    assert any(isinstance(value, float | int) for row in found for value in values(row).values())
 
 
 def test_nights_do_not_lower_the_voltage_of_a_year(year: Year) -> None:
