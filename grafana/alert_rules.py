@@ -24,6 +24,9 @@ _HEALTH = "Ask the recorder what is wrong: `curl http://127.0.0.1:8080/healthz` 
 _STRING_HOURS = '"rollups"."pcs_1h"'
 _BRIGHT_WATTS = 200
 _RECENT_DAYS, _SETTLED_DAYS = range(5), range(12, 26)
+_SETTLED = "26d AND time <= now() - 12d"
+# Days enough, light that the settled weeks knew, and no low sun.
+_COMPARABLE = "$bright > 3 && $settled > 6 && $light < 1.2 * $clear && $clear > 0.3 * $best"
 _GIVES_LESS = (
     # String 1: below what it had at this hour in the clear, and below its share of cloudy light.
     "($highest < 0.6 * $least && $highest < 0.6 * $usual && $highest < $least - 10 && $highest < $usual - 10)"
@@ -318,12 +321,11 @@ _PLANT = (
             "most": _at_this_hour('max("share")', _SETTLED_DAYS),
             "settled": _at_this_hour('count("share")', _SETTLED_DAYS),
             "clear": _at_this_hour('max("pv")', _SETTLED_DAYS),
-            "usual": _of_device(
-                '100 * sum("pv1_power") / sum("pv_power")', _STRING_HOURS, "26d AND time <= now() - 12d"
-            ),
+            "usual": _of_device('100 * sum("pv1_power") / sum("pv_power")', _STRING_HOURS, _SETTLED),
+            "best": _of_device('max("pv_power")', _STRING_HOURS, _SETTLED),
         },
         seconds=26 * _DAY,
-        condition=f"$bright > 3 && $settled > 6 && $light < 1.2 * $clear && ({_GIVES_LESS})",
+        condition=f"{_COMPARABLE} && ({_GIVES_LESS})",
         lasts="10m",
         summary=f"A PV string of {_DEVICE} has given much less than it did at this hour for five days",
         remedy="Look for snow, leaves or a new shadow on one roof; then for a string that is off: its"

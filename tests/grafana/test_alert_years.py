@@ -4,12 +4,10 @@ A whole year of three homes is `make alert-years`.
 """
 
 import re
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
-
-import pytest
 
 from tests.grafana.alert_years import DOCUMENT, HEADING, conditions, fill, firings, judge
 from tests.grafana.alerting import RULES, Labels, Numbers, States
@@ -79,24 +77,18 @@ FEW_DAYS = replace(
 )
 
 
-@pytest.fixture(scope="module")
-def few_days(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Influxd, Life]]:
-    """Three days of a meter alone, from its first minute on."""
+def test_rules_fire_for_their_faults_and_for_nothing_else(tmp_path: Path) -> None:
+    """From the first minute on, through restarts, gaps and outages: in time, as long as needed, not else."""
     life = Life(FEW_DAYS, BEGIN + timedelta(days=3))
-    with Influxd(tmp_path_factory.mktemp("few_days")) as server:
+    with Influxd(tmp_path) as server:
         fill(server, life)
-        yield server, life
-
-
-@pytest.mark.parametrize("uid", [*SILENT, *STALE, "ess-import-peak", "ess-points-lost", "ess-energy-balance"])
-def test_rule_fires_for_its_faults_and_for_nothing_else(few_days: tuple[Influxd, Life], uid: str) -> None:
-    """Through start, restart, gaps and outages a rule fires in time, as long as it must, and not else."""
-    server, life = few_days
-    rule = BY_UID[uid]
-    judged = judge(life, rule, firings(rule, conditions(server, life, rule)))
-    assert not judged.false
-    assert None not in [delay for _, delay in judged.delays_s]
-    assert len(judged.delays_s) == sum(uid in fault.expects for fault in life.faults)
+        judged = {
+            uid: judge(life, BY_UID[uid], firings(BY_UID[uid], conditions(server, life, BY_UID[uid])))
+            for uid in (*SILENT, *STALE, "ess-import-peak", "ess-points-lost")
+        }
+    assert {uid: one.false for uid, one in judged.items() if one.false} == {}
+    assert {uid: one.delays_s for uid, one in judged.items() if not one.is_right} == {}
+    assert sum(len(one.delays_s) for one in judged.values()) == sum(len(each.expects) for each in life.faults)
 
 
 def test_document_has_each_rule_as_it_was_measured() -> None:
