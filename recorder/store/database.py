@@ -6,7 +6,8 @@ reads: each row has a checksum, and one that is damaged counts as not there. Use
     series   id, site, measurement, device, fields in the order of the cells (only ever appended to)
     bucket   key = series, step and time in one integer, so that a range is one walk through the file
     owed     one row: the time that no InfluxDB has got yet
-    facts    what else is known of the file, by name: from when on energies of all flows are stored
+    facts    what else is known of the file, by name: from when on energies of all flows are stored; by
+             which time zone hours and days begin
 """
 
 import json
@@ -37,8 +38,24 @@ _CRC: Final = struct.Struct("<I")
 # Minutes fit into 32 bits until the year 10000; above them stand the series and the step.
 _TIME_BITS: Final = 32
 _MOST_SET_ASIDE: Final = 3
+LAST_S: Final = 60 << _TIME_BITS
+"""Beyond every bucket, Unix seconds."""
 
 _log = structlog.get_logger(__name__)
+
+
+class _Everything:
+    """Holds every name."""
+
+    def __contains__(self, name: object) -> bool:
+        return True
+
+
+EVERYTHING: Final[Container[str]] = _Everything()
+"""What is wanted where every field of a series is."""
+
+Rows = dict[tuple[SeriesKey, Step, int], Cells]
+"""The cells of buckets by series, width and beginning."""
 
 
 class Owed(NamedTuple):
@@ -89,7 +106,7 @@ class Database:
         self._connection.close()
         self._set_aside(reason)
 
-    def add(self, rows: Mapping[tuple[SeriesKey, Step, int], Cells], owed: Owed | None) -> None:
+    def add(self, rows: Rows, owed: Owed | None) -> None:
         """Merge cells into their buckets, and remember what is owed: all of it, or nothing when it fails.
 
         Raises:
@@ -99,20 +116,62 @@ class Database:
         try:
             with self._connection:
                 self._connection.execute("BEGIN IMMEDIATE")
-                for (series, step, begin_s), cells in rows.items():
-                    number, names = self._number_of(series, cells)
-                    key = _key(number, step, begin_s)
-                    found = self._connection.execute("SELECT cells FROM bucket WHERE key = ?", (key,))
-                    stored = next((self._decode(key, blob, _places(names)) for (blob,) in found), {})
-                    merge(stored, cells)
-                    row = (key, _encode(key, stored, names))
-                    self._connection.execute("INSERT OR REPLACE INTO bucket VALUES (?, ?)", row)
+                self._merge(rows)
                 self._write_owed(owed)
         except BaseException:
             # The commit, too, may fail: it is where the disk is written.
             self._series = known
             raise
         self.owed = owed
+
+    def replace(
+        self,
+        outdated: Iterable[tuple[SeriesKey, Step]],
+        start_s: int,
+        end_s: int,
+        rows: Rows,
+        facts: Mapping[str, object],
+    ) -> None:
+        """Delete buckets of series that begin in a range, then merge others in, and remember facts.
+
+        All of it, or nothing when it fails.
+
+        Raises:
+            sqlite3.Error: the file cannot be written.
+        """
+        with self._connection:
+            self._connection.execute("BEGIN IMMEDIATE")
+            for series, step in outdated:
+                number, _ = self._series[series]
+                keys = (_key(number, step, start_s), _key(number, step, end_s - 1))
+                self._connection.execute("DELETE FROM bucket WHERE key BETWEEN ? AND ?", keys)
+            self._merge(rows)
+            self._write_facts(facts)
+
+    def fact(self, name: str) -> object:
+        """Return what is known under a name; None where nothing is, or where its row is damaged."""
+        for _, value, checksum in self._connection.execute("SELECT * FROM facts WHERE name = ?", (name,)):
+            if checksum == _checksum_of((name, value)):
+                return value
+        return None
+
+    def put(self, facts: Mapping[str, object]) -> None:
+        """Remember facts by their names, and forget those that are None.
+
+        Raises:
+            sqlite3.Error: the file cannot be written.
+        """
+        with self._connection:
+            self._connection.execute("BEGIN IMMEDIATE")
+            self._write_facts(facts)
+
+    def begins(self, step: Step) -> list[int]:
+        """Return when the buckets of one width begin, Unix seconds, of all series, in order."""
+        query = "SELECT key FROM bucket WHERE key BETWEEN ? AND ?"
+        keys = (_all_of(number, step) for number, _ in self._series.values())
+        return sorted(
+            {_begin_of(key) for of_step in keys for (key,) in self._connection.execute(query, of_step)}
+        )
 
     def owe(self, owed: Owed | None) -> None:
         """Remember what is owed.
@@ -182,6 +241,24 @@ class Database:
                 deleted = self._connection.execute("DELETE FROM bucket WHERE key BETWEEN ? AND ?", keys)
                 forgotten += deleted.rowcount
         return forgotten
+
+    def _merge(self, rows: Rows) -> None:
+        for (series, step, begin_s), cells in rows.items():
+            number, names = self._number_of(series, cells)
+            key = _key(number, step, begin_s)
+            found = self._connection.execute("SELECT cells FROM bucket WHERE key = ?", (key,))
+            stored = next((self._decode(key, blob, _places(names)) for (blob,) in found), {})
+            merge(stored, cells)
+            row = (key, _encode(key, stored, names))
+            self._connection.execute("INSERT OR REPLACE INTO bucket VALUES (?, ?)", row)
+
+    def _write_facts(self, facts: Mapping[str, object]) -> None:
+        for name, value in facts.items():
+            if value is None:
+                self._connection.execute("DELETE FROM facts WHERE name = ?", (name,))
+            else:
+                row = (name, value, _checksum_of((name, value)))
+                self._connection.execute("INSERT OR REPLACE INTO facts VALUES (?, ?, ?)", row)
 
     def _write_owed(self, owed: Owed | None) -> None:
         if owed == self.owed:

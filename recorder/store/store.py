@@ -23,8 +23,9 @@ from recorder.points.counters import Reading
 from recorder.points.point import Point
 from recorder.profiles.model import Profile
 from recorder.store.buckets import STEPS, Buckets, Cells, Step, merge
-from recorder.store.database import FILE_NAME, Database, Owed, is_damage
+from recorder.store.database import FILE_NAME, Database, Owed, Rows, is_damage
 from recorder.store.thinning import Pending, SeriesKey, Thinning
+from recorder.store.zone_change import ZoneChange, zone_change
 
 FLUSH_EVERY_SECONDS: Final = 60.0
 _MOST_PENDING_MINUTES: Final = 20_000
@@ -52,7 +53,7 @@ class Store:
     Args:
         directory: where its file is; nothing is touched before `start`.
         limits: what it may hold.
-        timezone: IANA name; days begin by it.
+        timezone: IANA name; days and hours begin by it. A file that was written by another one is regrouped.
         profiles: the devices, whose counters' last readings are looked up when the file is opened.
         now: gives Unix seconds.
     """
@@ -70,6 +71,8 @@ class Store:
         self._now = now
         self._alone = False
         self.buckets = Buckets(timezone)
+        self._timezone = timezone
+        self._change: ZoneChange | None = None
         self._profiles = tuple(profiles)
         self._thinning = Thinning(_MOST_PENDING_MINUTES)
         self._last_readings: dict[SeriesKey, dict[str, Reading]] = {}
@@ -87,6 +90,17 @@ class Store:
     def problem(self) -> str:
         """What keeps the history from being stored and what to do about it; empty while all is well."""
         return self._problem
+
+    @property
+    def note(self) -> str:
+        """What is done to the file now that makes its answers incomplete; empty where nothing is."""
+        change = self._change
+        if change is None:
+            return ""
+        return (
+            f"the time zone was changed: the recorder's own history is regrouped by the days of "
+            f"{change.timezone}, {change.days_left} days are left; days and hours are complete after that"
+        )
 
     @property
     def used_bytes(self) -> int:
@@ -182,7 +196,7 @@ class Store:
         with self._disk_lock:
             if self._database is not None:
                 self._database.close()
-            self._database = None
+            self._database = self._change = None
 
     def observe(self, points: Sequence[Point]) -> None:
         """Take points as they are made. Cheap, no I/O."""
@@ -246,16 +260,18 @@ class Store:
         with self._disk_lock:
             with self._lock:
                 pending = self._thinning.take(_MINUTES_A_PORTION)
-            rows = self._rows(pending)
-            stored = self._attempt(
-                lambda database: database.add(rows, self._owed_with(pending, database.owed))
-            )
+            stored = self._attempt(lambda database: self._add(database, pending))
             if not stored:
                 with self._lock:
                     self._thinning.give_back(pending)
-            elif rows and self._since is not None:
-                self._since = min(self._since, *(begin_s for _, _, begin_s in rows))
             return stored
+
+    def _add(self, database: Database, pending: Pending) -> None:
+        # Once the file is open: only then it is known by which zone its hours and days begin.
+        rows = self._rows(pending)
+        database.add(rows, self._owed_with(pending, database.owed))
+        if rows and self._since is not None:
+            self._since = min(self._since, *(begin_s for _, _, begin_s in rows))
 
     def _attempt(self, work: Callable[[Database], None]) -> bool:
         """Do something with the file, which is opened where it is not open; False where that fails."""
@@ -267,9 +283,26 @@ class Store:
         self._tell(None)
         return True
 
+    def regroup(self) -> bool:
+        """Regroup a day of a file that was written by another time zone; returns whether more are left."""
+        with self._disk_lock:
+            if self._change is None:
+                return False
+            return self._attempt(self._regroup_day) and self._change is not None
+
+    def _regroup_day(self, database: Database) -> None:
+        if self._change is not None and self._change.regroup_day():
+            self._change = zone_change(database, self._timezone)
+            if self._change is None:
+                _log.info("the history is regrouped by the new time zone", timezone=self._timezone)
+
     def _keep_flushing(self) -> None:
         next_at = time.monotonic()
         while True:
+            # What is recorded meanwhile is written each minute all the same.
+            while time.monotonic() < next_at + FLUSH_EVERY_SECONDS and not self._stopping.is_set():
+                if not self.regroup():
+                    break
             next_at += FLUSH_EVERY_SECONDS
             if self._stopping.wait(max(0.0, next_at - time.monotonic())):
                 return
@@ -282,6 +315,17 @@ class Store:
     def _open(self) -> Database:
         # Known before it is read, so that damage which is met here is moved aside too.
         self._database = database = Database(self._path)
+        try:
+            self._change = zone_change(database, self._timezone)
+            self._read_counters(database)
+        except sqlite3.Error as error:
+            if not is_damage(error):
+                database.close()
+                self._database = self._change = None
+            raise
+        return database
+
+    def _read_counters(self, database: Database) -> None:
         counters = {
             (one.measurement, one.device): [counter.field for counter in one.energy_counters]
             for one in self._profiles
@@ -293,13 +337,13 @@ class Store:
             self._last_readings[key] = {
                 name: Reading(newest[name][3], begin_s * 10**9) for name in names if name in newest
             }
-        return database
 
-    def _rows(self, pending: Pending) -> dict[tuple[SeriesKey, Step, int], Cells]:
-        rows: dict[tuple[SeriesKey, Step, int], Cells] = {}
+    def _rows(self, pending: Pending) -> Rows:
+        rows: Rows = {}
         for (key, minute_s), cells in pending.items():
+            buckets = self._change.buckets_of(minute_s) if self._change else self.buckets
             for step in STEPS:
-                merge(rows.setdefault((key, step, self.buckets.begin(step, minute_s)), {}), cells)
+                merge(rows.setdefault((key, step, buckets.begin(step, minute_s)), {}), cells)
         return rows
 
     def _owed_with(self, pending: Pending, owed: Owed | None) -> Owed | None:
@@ -352,7 +396,7 @@ class Store:
             return
         if isinstance(error, sqlite3.Error) and is_damage(error) and self._database is not None:
             self._database.set_aside(str(error))
-            self._database = self._since = None
+            self._database = self._since = self._change = None
         problem = (
             f"store: {self._path} cannot be used: {error}; free space there, or check the disk or SD card; "
             "until then the history is in memory only"
