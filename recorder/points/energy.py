@@ -16,7 +16,7 @@ whenever they are decoded. The ten seconds in which the first sample lies are co
 what was before it may be stored already.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Sequence
 from typing import Final, NamedTuple
 
 from recorder.points.flow import FLOW_FIELDS
@@ -52,12 +52,13 @@ class _SpanState(NamedTuple):
 class EnergyState(NamedTuple):
     """Where the energies of one series are: the ten seconds that are open, and what is known of powers.
 
-    `turns` counts how often the times went back.
+    `turns` counts how often the times went back; `integrals` are those of powers, None where there is none.
     """
 
     cell: int | None
     turns: int
     kwh: tuple[tuple[str, float], ...]
+    integrals: tuple[float, ...] | None
     span: _SpanState | None
 
 
@@ -66,24 +67,34 @@ class EnergySeries:
 
     Args:
         tags: those of its points.
+        names: the fields of the integrals of powers.
     """
 
-    def __init__(self, tags: tuple[tuple[str, str], ...]) -> None:
+    def __init__(self, tags: tuple[tuple[str, str], ...], names: tuple[str, ...]) -> None:
         self._tags = tags
+        self._names = names
         self._cell: int | None = None
         self._turns = 0
         self._kwh: dict[str, float] = {}
+        self._integrals: list[float] | None = None
         self._span: _SpanState | None = None
 
     @property
     def state(self) -> EnergyState:
         """Where the energies are: what they return depends on this and on what comes."""
-        return EnergyState(self._cell, self._turns, tuple(self._kwh.items()), self._span)
+        integrals = None if self._integrals is None else tuple(self._integrals)
+        return EnergyState(self._cell, self._turns, tuple(self._kwh.items()), integrals, self._span)
 
     def resume(self, state: EnergyState) -> None:
-        """Go on from where the same series was."""
+        """Go on from where the same series was; its fields have the same names."""
         self._cell, self._turns, self._span = state.cell, state.turns, state.span
         self._kwh = dict(state.kwh)
+        self._integrals = None if state.integrals is None else list(state.integrals)
+
+    def rename(self, names: tuple[str, ...]) -> None:
+        """Let the integrals of powers have other names from now on."""
+        self._settle()
+        self._names = names
 
     def open(self, time_ns: int) -> Point | None:
         """Open the ten seconds of a time; returns the point of those before where they are over."""
@@ -103,24 +114,31 @@ class EnergySeries:
 
     def close(self) -> Point | None:
         """Return the point of the ten seconds that are open, and empty them."""
+        self._settle()
         kwh, self._kwh = self._kwh, {}
         if self._cell is None or not kwh:
             return None
         return Point(MEASUREMENT, self._tags, kwh, self._cell * _CELL_NS + self._turns)
 
-    def add(self, gained_kwh: Mapping[str, float]) -> None:
-        """Add energies by field."""
-        kwh = self._kwh
-        for name, gain in gained_kwh.items():
-            kwh[name] = kwh.get(name, 0.0) + gain
+    def add(self, name: str, kwh: float) -> None:
+        """Add an energy to a field."""
+        self._kwh[name] = self._kwh.get(name, 0.0) + kwh
 
-    def integrate(self, watts: Mapping[str, float], names: Mapping[str, str], time_ns: int) -> None:
-        """Add the energy of powers since their sample before; `names` holds the fields that differ."""
+    def integrate(self, watts: Collection[float], time_ns: int) -> None:
+        """Add the energy of powers, in the order of their fields, since their sample before."""
         duration = self._duration_ns(time_ns) / _WATT_NS_PER_KWH
-        kwh = self._kwh
-        for name, power in watts.items():
-            field = names.get(name, name)
-            kwh[field] = kwh.get(field, 0.0) + power * duration
+        before = self._integrals
+        if before is None:
+            self._integrals = [power * duration for power in watts]
+        else:
+            self._integrals = [kwh + power * duration for kwh, power in zip(before, watts, strict=True)]
+
+    def _settle(self) -> None:
+        """Give the integrals to their fields."""
+        if self._integrals is not None:
+            for name, kwh in zip(self._names, self._integrals, strict=True):
+                self.add(name, kwh)
+            self._integrals = None
 
     def _duration_ns(self, time_ns: int) -> int:
         span = self._span
