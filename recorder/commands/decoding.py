@@ -24,6 +24,7 @@ from recorder.points.line_protocol import to_line
 from recorder.points.point import Point
 from recorder.points.site import Site
 from recorder.profiles.catalogue import Catalogue
+from recorder.roles import devices_of
 from recorder.sources.replay import UNREADABLE, chunks, open_capture, pace_of
 
 
@@ -86,7 +87,7 @@ def pipeline_of(configuration: Configuration, site: str) -> Pipeline:
     settings = configuration.settings
     return Pipeline(
         Catalogue(configuration.profiles),
-        Site(site, configuration.profiles, settings.flow.meter_max_age_seconds),
+        Site(site, devices_of(settings, configuration.profiles, site), settings.flow.meter_max_age_seconds),
         clock_tolerance_seconds=settings.clock.tolerance_seconds,
     )
 
