@@ -16,6 +16,7 @@ from recorder.commands.configuration import Configuration
 from recorder.commands.options import config_option, load_or_exit
 from recorder.influx.errors import InfluxRefused, InfluxUnreachable
 from recorder.influx.sink import open_server
+from recorder.roles import inferred_role_note, role_problems
 from recorder.settings import Settings
 
 
@@ -52,11 +53,25 @@ def _findings(configuration: Configuration) -> Iterator[Finding]:
     for profile in configuration.profiles:
         yield Finding(
             f"profile {profile.name}: {len(profile.fields)} fields of {profile.measurement}, "
-            f"device {profile.device}, Modbus unit {profile.unit}"
+            f"device {profile.device}, Modbus unit {profile.unit}, role {profile.role}"
         )
+    yield from _roles(configuration)
     yield from _ports(settings)
     yield _data_dir(settings)
     yield from _influxdb(settings)
+
+
+def _roles(configuration: Configuration) -> Iterator[Finding]:
+    for profile in configuration.profiles:
+        note = inferred_role_note(profile)
+        if note:
+            what = f"profile {profile.name} has no role: {profile.role} is assumed, from its field names"
+            yield Finding(what, f"add to it {note}, or the role that it has", is_error=False)
+    problems = list(role_problems(configuration.settings, configuration.profiles))
+    yield from (Finding(*problem) for problem in problems)
+    has_meter = any(profile.role == "grid_meter" for profile in configuration.profiles)
+    if has_meter and not problems:
+        yield Finding("energy flows: each site has one grid meter")
 
 
 def _ports(settings: Settings) -> Iterator[Finding]:
