@@ -190,13 +190,14 @@ class HandOver:
         points: list[Iterator[Point]] = []
         since_s = self._store.energy_since_s
         buckets = self._read(key, step, begin_s, end_s)
-        if key.measurement != ENERGY:
+        if key.measurement != ENERGY and step is not DAY:
             points.append(thinned.hours(key, buckets))
         if key.measurement in {ENERGY, FLOW}:
             if step is _QUARTERS:
                 points.append(thinned.energies("energy_15m", key, buckets, since_s))
             else:
-                points.append(thinned.energies_of_hours(key, buckets, since_s))
+                if step is _HOURS:
+                    points.append(thinned.energies_of_hours(key, buckets, since_s))
                 days = self._read(key, DAY, begin_s, end_s)
                 points.append(thinned.energies("energy_1d", key, days, since_s))
         for some in points:

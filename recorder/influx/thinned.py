@@ -101,7 +101,8 @@ class Thinned:
         return hours
 
     def _rollup(self, measurement: str, cells: Cells) -> dict[str, float]:
-        terms, known = self._terms.get(measurement, ()), self._fields.get(measurement, frozenset())
+        terms = self._terms.get(measurement, ())
+        known = self._fields.get(measurement, set())
         rolled = {name: total / weight for name, (weight, total, _, _) in cells.items() if name not in known}
         for term in terms:
             value = self._value(measurement, term, cells)
