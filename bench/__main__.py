@@ -26,7 +26,7 @@ from bench.report import (
 )
 from recorder.logs import set_up_logging
 
-BENCHES: Final = ("decode", "write", "replay", "latency", "fleet", "home", "startup", "panels")
+BENCHES: Final = ("decode", "write", "replay", "latency", "fleet", "home", "startup", "panels", "page")
 
 
 def _show(status: Status, name: str, message: str) -> None:

@@ -22,8 +22,11 @@ _HEALTH = "Ask the recorder what is wrong: `curl http://127.0.0.1:8080/healthz` 
 # How strings are compared: the last five days with those of two weeks before, a week between them, so that
 # a fault that lasts is not soon its own measure.
 _STRING_HOURS = '"rollups"."pcs_1h"'
-_BRIGHT_WATTS = 400
+_BRIGHT_WATTS = 200
 _RECENT_DAYS, _SETTLED_DAYS = range(5), range(12, 26)
+_SETTLED = "26d AND time <= now() - 12d"
+# Days enough, light that the settled weeks knew, and no low sun.
+_COMPARABLE = "$bright > 3 && $settled > 6 && $light < 1.2 * $clear && $clear > 0.3 * $best"
 _GIVES_LESS = (
     # String 1: below what it had at this hour in the clear, and below its share of cloudy light.
     "($highest < 0.6 * $least && $highest < 0.6 * $usual && $highest < $least - 10 && $highest < $usual - 10)"
@@ -95,19 +98,20 @@ def _of_sources(expression: str) -> str:
     return _gained(("crc_errors", "frames"), any_source, expression, "5m", '"site", "source"')
 
 
-def _share_at_this_hour(function: str, days: range) -> str:
-    """A figure of string 1's shares of the PV power, %, in the hour that ended last, on these days ago.
+def _at_this_hour(figure: str, days: range) -> str:
+    """A figure of the hour that ended last, on these days ago.
 
-    An hour in which the sun is low, or the roof is covered, is left out. The hour is that of UTC, so that the
-    sun is where it was whatever clocks do.
+    It is one of `share`, string 1's of the PV power in %, or of `pv`, that power in W. An hour in which the
+    sun is low, or the roof is covered, is left out. The hour is that of UTC, so that the sun is where it was
+    whatever clocks do.
     """
-    share = {"share": '100 * "pv1_power" / "pv_power"'}
+    values = {"share": '100 * "pv1_power" / "pv_power"', "pv": '"pv_power"'}
     hours = (
         f'"pv_power" > {_BRIGHT_WATTS} AND {_since(f"{24 * day + 2}h")} AND time <= now() - {24 * day + 1}h'
         for day in days
     )
-    each = [select(share, "", _STRING_HOURS, hour, _OF_DEVICE) for hour in hours]
-    return _of_all(each, f'{function}("share")', _OF_DEVICE)
+    each = [select(values, "", _STRING_HOURS, hour, _OF_DEVICE) for hour in hours]
+    return _of_all(each, figure, _OF_DEVICE)
 
 
 _RECORDER = (
@@ -309,18 +313,19 @@ _PLANT = (
         severity="warning",
         # Roofs differ, and so does the light: each string is measured by its own share at the same hour.
         values={
-            "highest": _share_at_this_hour("max", _RECENT_DAYS),
-            "lowest": _share_at_this_hour("min", _RECENT_DAYS),
-            "bright": _share_at_this_hour("count", _RECENT_DAYS),
-            "least": _share_at_this_hour("min", _SETTLED_DAYS),
-            "most": _share_at_this_hour("max", _SETTLED_DAYS),
-            "settled": _share_at_this_hour("count", _SETTLED_DAYS),
-            "usual": _of_device(
-                '100 * sum("pv1_power") / sum("pv_power")', _STRING_HOURS, "26d AND time <= now() - 12d"
-            ),
+            "highest": _at_this_hour('max("share")', _RECENT_DAYS),
+            "lowest": _at_this_hour('min("share")', _RECENT_DAYS),
+            "bright": _at_this_hour('count("share")', _RECENT_DAYS),
+            "light": _at_this_hour('max("pv")', _RECENT_DAYS),
+            "least": _at_this_hour('min("share")', _SETTLED_DAYS),
+            "most": _at_this_hour('max("share")', _SETTLED_DAYS),
+            "settled": _at_this_hour('count("share")', _SETTLED_DAYS),
+            "clear": _at_this_hour('max("pv")', _SETTLED_DAYS),
+            "usual": _of_device('100 * sum("pv1_power") / sum("pv_power")', _STRING_HOURS, _SETTLED),
+            "best": _of_device('max("pv_power")', _STRING_HOURS, _SETTLED),
         },
         seconds=26 * _DAY,
-        condition=f"$bright > 3 && $settled > 6 && ({_GIVES_LESS})",
+        condition=f"{_COMPARABLE} && ({_GIVES_LESS})",
         lasts="10m",
         summary=f"A PV string of {_DEVICE} has given much less than it did at this hour for five days",
         remedy="Look for snow, leaves or a new shadow on one roof; then for a string that is off: its"

@@ -101,7 +101,7 @@ def _provisioned(rule: Rule, panel: int) -> dict[str, Any]:
         decision = {"type": "threshold", "expression": name, "conditions": [{"evaluator": evaluator}]}
     else:
         decision = {"type": "math", "expression": rule.condition}
-    letters = dict(zip("ABCDEFG", rule.values, strict=False))
+    letters = dict(zip("ABCDEFGHIJ", rule.values, strict=False))
     steps = [
         *((letter, DATA_SOURCE.uid, _query(rule.values[name])) for letter, name in letters.items()),
         *((name, _EXPRESSION, _newest(letter)) for letter, name in letters.items()),

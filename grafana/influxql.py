@@ -16,42 +16,85 @@ from grafana_foundation_sdk.models.dashboard import DataSourceRef
 DATA_SOURCE = DataSourceRef(type_val="influxdb", uid="ess-influxdb")
 
 # With `:regex` a value is always escaped; without it Grafana leaves one that begins with a digit as it is.
-OF_SITE = '"site" =~ /^${site:regex}$/ AND $timeFilter'
+OF_SITE_ALWAYS = '"site" =~ /^${site:regex}$/'
+OF_SITE = f"{OF_SITE_ALWAYS} AND $timeFilter"
 OF_DEVICE = f'"device" =~ /^${{device:regex}}$/ AND {OF_SITE}'
 OF_METER = f'"device" =~ /^${{meter:regex}}$/ AND {OF_SITE}'
+# Of points that stand for the interval after their time. Grafana's filter includes the end of the range: at
+# 00:00 that would be the day after it.
+INTERVALS = "$timeFilter AND time < ${__to}ms"
+OF_INTERVALS = f"{OF_SITE_ALWAYS} AND {INTERVALS}"
+# The local day that began in the last 24 hours, whatever range is chosen. The last hour of a day of 25 hours
+# finds none.
+TODAY = "time > now() - 24h"
+OF_TODAY = f"{OF_SITE_ALWAYS} AND {TODAY}"
 
 T = TypeVar("T")
 
 _SECOND_MS, _MINUTE_MS, _HOUR_MS = 1000, 60_000, 3_600_000
 
+# The retention of the shipped settings: older than that, a range is read from rollups however short it is.
+RAW_DAYS, AVG10_DAYS = 90, 30
+
 
 class Tier(NamedTuple):
     """Where to read while the interval of a plot is at least `from_ms` and below `below_ms`, both in ms.
 
-    `source` is a measurement with its retention policy, `bucket` the length of a point in InfluxQL.
+    `source` is a measurement with its retention policy, `bucket` the length of a point in InfluxQL. With
+    `within_days` the tier is for data that is at most so old, with `beyond_days` for older data.
     """
 
     source: str
     from_ms: int
     below_ms: int | None
     bucket: str = "$__interval"
+    within_days: int | None = None
+    beyond_days: int | None = None
 
     @property
     def condition(self) -> str:
         """What holds when the tier is the one to read."""
         parts = [f"$__interval_ms >= {self.from_ms}"] if self.from_ms else []
         parts += [f"$__interval_ms < {self.below_ms}"] if self.below_ms else []
+        parts += [f"time >= now() - {self.within_days}d"] if self.within_days else []
+        parts += [f"time < now() - {self.beyond_days}d"] if self.beyond_days else []
         return " AND ".join(parts)
 
 
-def gauge_tiers(measurement: str) -> tuple[Tier, ...]:
-    """The tiers of a measured value: samples, averages of ten samples, minutes, hours."""
-    minutes, hours = f'"rollups"."{measurement}_1m"', f'"rollups"."{measurement}_1h"'
+def _kept(source: str, days: int, rollup: str, bounds_ms: tuple[int, int]) -> tuple[Tier, Tier]:
+    """Return tiers of a source that is kept for `days`, and of the rollup that is left after that."""
     return (
-        Tier(f'"{measurement}"', 0, 10 * _SECOND_MS),
-        Tier(f'"avg10"."{measurement}_avg10"', 10 * _SECOND_MS, 20 * _SECOND_MS),
-        # A bucket shorter than the data would be empty now and then: a gap that is none.
-        Tier(minutes, 20 * _SECOND_MS, _MINUTE_MS, "1m"),
+        Tier(source, *bounds_ms, within_days=days),
+        Tier(rollup, *bounds_ms, f"1{rollup[-2]}", beyond_days=days),
+    )
+
+
+def gauge_tiers(measurement: str) -> tuple[Tier, ...]:
+    """Return the tiers of a measured value: samples, averages of ten samples, minutes, hours."""
+    minutes = f'"rollups"."{measurement}_1m"'
+    return (
+        *_kept(f'"{measurement}"', RAW_DAYS, minutes, (0, 10 * _SECOND_MS)),
+        *_kept(f'"avg10"."{measurement}_avg10"', AVG10_DAYS, minutes, (10 * _SECOND_MS, 20 * _SECOND_MS)),
+        *rollup_tiers(measurement, 20 * _SECOND_MS),
+    )
+
+
+def average_tiers(measurement: str) -> tuple[Tier, ...]:
+    """Return the tiers of averages of ten samples, and of rollups where those are too many or gone."""
+    minutes = f'"rollups"."{measurement}_1m"'
+    return (
+        *_kept(f'"avg10"."{measurement}_avg10"', AVG10_DAYS, minutes, (0, _MINUTE_MS)),
+        *rollup_tiers(measurement, _MINUTE_MS),
+    )
+
+
+def rollup_tiers(measurement: str, from_ms: int) -> tuple[Tier, ...]:
+    """Return the tiers of minutes and hours, for intervals from `from_ms` on."""
+    minutes, hours = f'"rollups"."{measurement}_1m"', f'"rollups"."{measurement}_1h"'
+    # A bucket shorter than the data would be empty now and then: a gap that is none.
+    short = (Tier(minutes, from_ms, _MINUTE_MS, "1m"),) if from_ms < _MINUTE_MS else ()
+    return (
+        *short,
         Tier(minutes, _MINUTE_MS, 15 * _MINUTE_MS),
         Tier(hours, 15 * _MINUTE_MS, _HOUR_MS, "1h"),
         Tier(hours, _HOUR_MS, None),
@@ -66,7 +109,7 @@ def extreme_tiers(measurement: str) -> tuple[Tier, ...]:
     )
 
 
-FLOW_SAMPLES = Tier('"flow"', 0, 20 * _SECOND_MS)
+FLOW_SAMPLES = _kept('"flow"', RAW_DAYS, '"rollups"."flow_1m"', (0, 20 * _SECOND_MS))
 FLOW_MINUTES = (
     Tier('"rollups"."flow_1m"', 20 * _SECOND_MS, _MINUTE_MS, "1m"),
     Tier('"rollups"."flow_1m"', _MINUTE_MS, 15 * _MINUTE_MS),
@@ -80,15 +123,16 @@ FLOW_HOURS = (
 ENERGY_HOURS, ENERGY_DAYS = '"rollups"."energy_1h"', '"rollups"."energy_1d"'
 
 # Sums of energies: an edge of the range is met to a quarter of an hour, an hour or a day.
+ENERGY_QUARTERS = Tier('"rollups"."energy_15m"', 0, 30 * _MINUTE_MS)
 ENERGY_TIERS = (
-    Tier('"rollups"."energy_15m"', 0, 30 * _MINUTE_MS),
+    ENERGY_QUARTERS,
     Tier(ENERGY_HOURS, 30 * _MINUTE_MS, 12 * _HOUR_MS),
     Tier(ENERGY_DAYS, 12 * _HOUR_MS, None),
 )
 
 # The recorder's own figures: each ten seconds, then hours.
 HEALTH_TIERS = (
-    Tier('"recorder"', 0, 5 * _MINUTE_MS),
+    *_kept('"recorder"', RAW_DAYS, '"rollups"."recorder_1h"', (0, 5 * _MINUTE_MS)),
     Tier('"rollups"."recorder_1h"', 5 * _MINUTE_MS, _HOUR_MS, "1h"),
     Tier('"rollups"."recorder_1h"', _HOUR_MS, None),
 )
@@ -154,8 +198,13 @@ def select_from(rows: str, columns: str, *clauses: str) -> str:
     return " ".join(("SELECT", columns, f"FROM ({rows})", "WHERE", *clauses))
 
 
-def over_time(columns: Mapping[str, str], aggregate: str, tiers: Sequence[Tier], of: str) -> list[str]:
-    """The queries, one a tier, for a plot over time in which missing data is a gap."""
+def over_time(
+    columns: Mapping[str, str], aggregate: str, tiers: Sequence[Tier], of: str, tags: str = ""
+) -> list[str]:
+    """Return the queries, one a tier, for a plot over time in which missing data is a gap.
+
+    With `tags`, as `, "device"`, there is a series for each of their values.
+    """
     return [
         select(
             columns,
@@ -163,10 +212,25 @@ def over_time(columns: Mapping[str, str], aggregate: str, tiers: Sequence[Tier],
             tier.source,
             f"{tier.condition} AND",
             of,
-            f"GROUP BY time({tier.bucket}) fill(null)",
+            f"GROUP BY time({tier.bucket}){tags} fill(null)",
         )
         for tier in tiers
     ]
+
+
+def up_to_now(columns: Mapping[str, str]) -> list[str]:
+    """Return the queries for the energies of a range up to this moment, in parts that have to be added.
+
+    The current quarter hour is not in `energy_15m` before its first five minutes are over. So quarter hours
+    that began in the last 25 minutes are summed from the points of ten seconds that they consist of: all
+    pieces of a quarter of an hour in these minutes but the first one, which is cut.
+    """
+    quarters, *longer = in_range(columns, "sum", ENERGY_TIERS, OF_INTERVALS)
+    recent = "time > now() - 25m AND time < ${__to}ms"
+    of_site = f"{ENERGY_QUARTERS.condition} AND {OF_SITE_ALWAYS} AND {recent}"
+    pieces = select(columns, "sum", '"energy"', of_site, "GROUP BY time(15m) fill(0) LIMIT 3 OFFSET 1")
+    newest = select_from(pieces, ", ".join(f'sum("{name}") AS "{name}"' for name in columns), recent)
+    return [f"{quarters} AND time <= now() - 25m", newest, *longer]
 
 
 def in_range(columns: Mapping[str, str], aggregate: str, tiers: Sequence[Tier], of: str) -> list[str]:
@@ -174,20 +238,23 @@ def in_range(columns: Mapping[str, str], aggregate: str, tiers: Sequence[Tier], 
     return [select(columns, aggregate, tier.source, f"{tier.condition} AND", of) for tier in tiers]
 
 
+def table(queries: Sequence[str]) -> list[Target]:
+    """Return targets whose rows are those of a table."""
+    return targets(queries, result_format="table")
+
+
 def targets(
-    queries: Sequence[str], first: str = "A", alias: str = "$col", table: bool = False
+    queries: Sequence[str], first: str = "A", alias: str = "$col", result_format: str = "time_series"
 ) -> list[Target]:
-    """Targets named by letters from `first` on."""
-    result_format = "table" if table else "time_series"
+    """Return targets named by letters from `first` on."""
     return [
         Target(query, chr(ord(first) + number), result_format, alias) for number, query in enumerate(queries)
     ]
 
 
-def local_rows(columns: Mapping[str, str], source: str) -> list[Target]:
-    """One row for each local day or hour that `source` has, with the moment at which it begins, as a table.
+def local_rows(columns: Mapping[str, str], source: str, tags: str = "") -> list[str]:
+    """Return the query for a row for each local day or hour of `source`, with the moment at which it begins.
 
     Buckets of a day would begin at midnight UTC; those of 15 minutes keep the local midnight of each point.
     """
-    each = "GROUP BY time(15m) fill(none)"
-    return [Target(select(columns, "sum", source, OF_SITE, each), result_format="table")]
+    return [select(columns, "sum", source, OF_INTERVALS, f"GROUP BY time(15m){tags} fill(none)")]

@@ -55,6 +55,11 @@ CLEAR = "transparent"
 KWH = "suffix:kWh"
 _NO_POWER = (-1, 1, "0 W")
 
+# What stands in place of a number of now, when there is none.
+NOTHING_NEW = "-"
+# More characters than the names of months and years have; with 0 Grafana shortens each to "...".
+_LABEL_CHARACTERS = 20
+
 SIGNS = "Grid: buying is positive, selling negative. Battery: discharging is positive, charging negative."
 GAP = "A gap is missing data."
 FIXED_ENDS = "or the chosen range if it has fixed ends"
@@ -160,8 +165,8 @@ def number(targets: Sequence[Target], colour: FieldColor) -> stat.Panel:
 
 
 def live(targets: Sequence[Target], colour: FieldColor) -> stat.Panel:
-    """A number of the last minute, or "No data" when that has none."""
-    return number(targets, colour).time_from("1m").hide_time_override(True)
+    """Build a number of the last minute, or a dash where that has none."""
+    return number(targets, colour).time_from("1m").hide_time_override(True).no_value(NOTHING_NEW)
 
 
 def curves(targets: Sequence[Target], shortest_interval: str = "5s") -> timeseries.Panel:
@@ -216,11 +221,12 @@ def energy_list(targets: Sequence[Target]) -> bargauge.Panel:
 
 
 def bars(targets: Sequence[Target]) -> barchart.Panel:
-    """A group of bars for each day, month or year; `Time` names the group."""
+    """Build a group of bars for each day, month or year; `Time` names the group."""
     panel = (
         barchart.Panel()
         .x_field("Time")
         .x_tick_label_spacing(100)
+        .x_tick_label_max_length(_LABEL_CHARACTERS)
         .decimals(1)
         .legend(legend())
         .tooltip(common.VizTooltipOptions().mode(options.TooltipDisplayMode.MULTI))
@@ -243,16 +249,28 @@ def share(targets: Sequence[Target], colour: str) -> gauge.Panel:
     return asking(panel, targets)
 
 
-def grouped_by_time(time_format: str, columns: Sequence[str]) -> list[DataTransformerConfig]:
+def grouped_by_time(panel: barchart.Panel, time_format: str, columns: Sequence[str]) -> barchart.Panel:
     """Sum rows of days into months or years, for which InfluxQL has no bucket, but Grafana a format.
 
-    The format is that of moment.js and follows the time zone of the dashboard.
+    The format is that of moment.js and follows the time zone of the dashboard. What it gives is a name: with
+    the unit of the panel Grafana would read the year 2025 as 2.025 kWh.
     """
     sums = {name: {"operation": "aggregate", "aggregations": ["sum"]} for name in columns}
-    return [
+    steps = [
         transformation("formatTime", timeField="Time", outputFormat=time_format, useTimezone=True),
         transformation("groupBy", fields={"Time": {"operation": "groupby", "aggregations": []}, **sums}),
         transformation("renameByRegex", regex=r"(.*) \(sum\)", renamePattern="$1"),
+    ]
+    return panel.transformations(steps).override_by_name("Time", [DynamicConfigValue("unit", "string")])
+
+
+def added() -> list[DataTransformerConfig]:
+    """Return the steps that add numbers of the same name, which come in parts from several queries."""
+    sums = {"Last *": {"operation": "aggregate", "aggregations": ["sum"]}}
+    return [
+        transformation("reduce", reducers=["lastNotNull"], mode="seriesToRows"),
+        transformation("groupBy", fields={"Field": {"operation": "groupby", "aggregations": []}, **sums}),
+        transformation("rowsToFields"),
     ]
 
 

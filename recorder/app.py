@@ -20,11 +20,19 @@ from typing import Final
 import structlog
 
 from recorder.expected_devices import ExpectedDevices
-from recorder.health import Facts, SourceState, health_of, report_of
+from recorder.health import ClockStep, Facts, SourceState, health_of, report_of
 from recorder.influx.influxql import parse_duration
 from recorder.influx.sink import open_sink
-from recorder.pipeline import Pipeline
-from recorder.points.health import sample_age_point, source_point, start_point, writer_point
+from recorder.pipeline import Pipeline, Shared
+from recorder.points.clock import Sender
+from recorder.points.duplicates import DeviceOwners
+from recorder.points.health import (
+    clock_point,
+    sample_age_point,
+    source_point,
+    start_point,
+    writer_point,
+)
 from recorder.points.point import Point
 from recorder.points.site import Site
 from recorder.profiles.catalogue import Catalogue
@@ -33,6 +41,7 @@ from recorder.settings import ListenerSettings, Settings
 from recorder.sources.sites import SiteMap
 from recorder.sources.strace_tcp import ListenerOptions, StraceTcpListener
 from recorder.spool.durable import DurableQueue, Limits
+from recorder.store.clock_offsets import ClockOffsets
 from recorder.store.store import Store, StoreLimits
 from recorder.tariffs.model import Tariffs
 from recorder.web.service import Health, WebService
@@ -42,7 +51,9 @@ Publish = Callable[[Sequence[Point]], None]
 HEALTH_EVERY_SECONDS: Final = 10.0
 STOP_WITHIN_SECONDS: Final = 8.0
 _EXPIRE_EVERY_SECONDS: Final = 1.0
-_CLOCK_STEP_SECONDS: Final = 2.0
+# A clock that is slewed moves by less between two looks at it.
+_CLOCK_STEP_NS: Final = 10**9 // 2
+_MOST_SENDERS: Final = 16_384
 
 log = structlog.get_logger(__name__)
 
@@ -50,9 +61,17 @@ log = structlog.get_logger(__name__)
 class _Stream:
     """One connection: its pipeline, and where its points go."""
 
-    def __init__(self, source: "_Source", site: str, pipeline: Pipeline, publish: Publish) -> None:
+    def __init__(
+        self,
+        source: "_Source",
+        site: str,
+        pipeline: Pipeline,
+        publish: Publish,
+        look_at_clock: Callable[[int], None],
+    ) -> None:
         self._source = source
         self._publish = publish
+        self._look_at_clock = look_at_clock
         self.site = site
         self.pipeline = pipeline
 
@@ -61,6 +80,7 @@ class _Stream:
         return self.pipeline.counts["frames"] > 0
 
     def feed(self, chunk: bytes, received_at_ns: int) -> None:
+        self._look_at_clock(received_at_ns)
         self._publish(self.pipeline.feed(chunk, received_at_ns))
 
     def expire(self, now_ns: int) -> None:
@@ -128,6 +148,12 @@ class Recorder:
         self._measurements = frozenset(profile.measurement for profile in profiles)
         self._started_ns = time.time_ns()
         self._sites: dict[str, Site] = {}
+        self._ahead_ns = self._started_ns - _monotonic_ns()
+        self._clock_steps = 0
+        self._clock_step: ClockStep | None = None
+        self._owners: dict[str, DeviceOwners] = {}
+        self._senders: dict[tuple[str, str, str], Sender] = {}
+        self._offsets = ClockOffsets(settings.data_dir)
         self._newest_ns: dict[tuple[str, str], int] = {}
         self._expected = ExpectedDevices(settings, profiles)
         self._sources = [self._source(listener) for listener in settings.listeners]
@@ -155,6 +181,7 @@ class Recorder:
         # Before the first sample, so that what counters gained since the last run is known.
         await asyncio.to_thread(self._store.start)
         self._expected.learn(await asyncio.to_thread(self._store.series))
+        await asyncio.to_thread(self._offsets.load)
         try:
             await self._web.start()
             for source in self._sources:
@@ -178,6 +205,7 @@ class Recorder:
                 await self._housekeeping
         for site in self._sites.values():
             self._publish(site.finish())
+        await asyncio.to_thread(self._offsets.save)
         await self.influx.stop(STOP_WITHIN_SECONDS)
         await asyncio.to_thread(self._store.close)
         await asyncio.to_thread(self.queue.close)
@@ -195,6 +223,8 @@ class Recorder:
             settings=self._settings,
             started_s=self._started_ns / 1e9,
             now_s=now_ns / 1e9,
+            clock_steps=self._clock_steps,
+            clock_step=self._clock_step,
             ages=self._sample_ages(now_ns),
             sources=[
                 SourceState(source.listener.options.name, source.site, source.figures())
@@ -221,14 +251,19 @@ class Recorder:
             settings.reuse_port,
         )
 
-        def open_stream(site: str) -> _Stream:
+        def open_stream(site: str, address: str) -> _Stream:
             pipeline = Pipeline(
                 self._catalogue,
                 self._site(site),
                 max_line_bytes=settings.max_line_bytes,
                 clock_tolerance_seconds=self._settings.clock.tolerance_seconds,
+                shared=Shared(
+                    self._sender(site, address, settings.name),
+                    self._owners.setdefault(site, DeviceOwners()),
+                    self._offsets,
+                ),
             )
-            stream = _Stream(source, site, pipeline, self._publish)
+            stream = _Stream(source, site, pipeline, self._publish, self._look_at_clock)
             source.streams.add(stream)
             return stream
 
@@ -248,6 +283,43 @@ class Recorder:
             for profile in profiles:
                 site.start_counters(profile.device, self._store.last_readings(name, profile))
         return site
+
+    def _sender(self, site: str, address: str, listener: str) -> Sender:
+        """Return what is known of the clock of a sender; of too many those are forgotten that came first."""
+        key = (site, address, listener)
+        sender = self._senders.pop(key, None) or Sender()
+        if len(self._senders) >= _MOST_SENDERS:
+            del self._senders[next(iter(self._senders))]
+        self._senders[key] = sender
+        return sender
+
+    def _look_at_clock(self, now_ns: int) -> None:
+        """Notice that our own clock was set, before anything is compared with it."""
+        was_ahead_ns, self._ahead_ns = self._ahead_ns, now_ns - _monotonic_ns()
+        by_ns = self._ahead_ns - was_ahead_ns
+        if abs(by_ns) > _CLOCK_STEP_NS:
+            self._clock_was_set(by_ns, now_ns)
+
+    def _clock_was_set(self, by_ns: int, now_ns: int) -> None:
+        """Go on by the new time: what is remembered by the old one is moved to the new one."""
+        log.warning("the clock was set", by_seconds=round(by_ns / 1e9, 1))
+        self._clock_steps += 1
+        self._clock_step = ClockStep(now_ns / 1e9, by_ns / 1e9)
+        self._started_ns += by_ns
+        self._newest_ns = {key: time_ns + by_ns for key, time_ns in self._newest_ns.items()}
+        for sender in self._senders.values():
+            sender.clock_was_set(by_ns)
+        for source in self._sources:
+            for stream in source.streams:
+                stream.pipeline.clock_was_set(by_ns)
+        for site in self._sites.values():
+            site.clock_was_set(by_ns)
+        for owners in self._owners.values():
+            owners.clock_was_set(by_ns)
+        self._store.clock_was_set(by_ns / 1e9)
+        self._web.clock_was_set(by_ns / 1e9)
+        self.influx.clock_was_set()
+        self._publish([clock_point(self._settings.site, by_ns / 1e9, now_ns)])
 
     def _publish(self, points: Sequence[Point]) -> None:
         if not points:
@@ -272,14 +344,11 @@ class Recorder:
 
     async def _keep_house(self) -> None:
         next_health = time.monotonic() + HEALTH_EVERY_SECONDS
-        ahead_seconds = time.time() - time.monotonic()
         while True:
             await asyncio.sleep(_EXPIRE_EVERY_SECONDS)
             now_ns = time.time_ns()
-            was_ahead_seconds, ahead_seconds = ahead_seconds, now_ns / 1e9 - time.monotonic()
-            if abs(ahead_seconds - was_ahead_seconds) > _CLOCK_STEP_SECONDS:
-                log.warning("the clock was set", by_seconds=round(ahead_seconds - was_ahead_seconds))
-                self.influx.clock_was_set()
+            self._look_at_clock(now_ns)
+            await asyncio.to_thread(self._offsets.save)
             for source in self._sources:
                 for stream in tuple(source.streams):
                     stream.expire(now_ns)
@@ -300,6 +369,11 @@ class Recorder:
         for source in self._sources:
             await source.listener.close()
         await self._web.close()
+
+
+def _monotonic_ns() -> int:
+    """Return a time that goes on while the machine sleeps: waking up does not set the clock."""
+    return time.clock_gettime_ns(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
 def _queue_of(settings: Settings) -> DurableQueue:

@@ -30,12 +30,22 @@ class SourceState:
 
 
 @dataclass(frozen=True, slots=True)
+class ClockStep:
+    """The recorder's own clock was set: when, in Unix seconds by the new time, and forward by how much."""
+
+    at_s: float
+    by_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class Facts:
     """The service at one moment; times are Unix seconds, ages by site and device in seconds."""
 
     settings: Settings
     started_s: float
     now_s: float
+    clock_steps: int
+    clock_step: ClockStep | None
     ages: Mapping[tuple[str, str], float]
     sources: Sequence[SourceState]
     queue: DurableQueue
@@ -76,6 +86,7 @@ def health_of(facts: Facts) -> Health:
             "notes": notes_of(facts),
             "sample_age_seconds": {f"{site}/{device}": age for (site, device), age in facts.ages.items()},
             "sources": {source.name: source.figures for source in facts.sources},
+            "clock": _clock(facts),
             "influxdb": {
                 "state": influx.state,
                 "set_up_problems": influx.set_up_problems,
@@ -106,6 +117,7 @@ def report_of(facts: Facts) -> dict[str, Any]:
         "devices": [
             {"site": site, "device": device, **freshness(age)} for (site, device), age in facts.ages.items()
         ],
+        "clock": _clock(facts),
         "sources": [_source(source) for source in facts.sources],
         "queue": {
             "points": depth.points,
@@ -140,6 +152,13 @@ def _owed(store: Store) -> dict[str, int] | None:
     """Give the time that was recorded without InfluxDB and is not in it yet."""
     owed = store.owed
     return None if owed is None else {"from": owed.first_s, "to": owed.last_s}
+
+
+def _clock(facts: Facts) -> dict[str, Any]:
+    """Give how often the recorder's own clock was set since the start, and when and by how much at last."""
+    step = facts.clock_step
+    last = None if step is None else {"at": round(step.at_s, 3), "by_seconds": round(step.by_seconds, 3)}
+    return {"steps": facts.clock_steps, "last_step": last}
 
 
 def _source(source: SourceState) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from grafana.influxql import (
     ENERGY_DAYS,
     ENERGY_TIERS,
     OF_DEVICE,
-    OF_SITE,
+    OF_INTERVALS,
     Target,
     Tier,
     gauge_tiers,
@@ -20,11 +20,15 @@ from grafana.influxql import (
     over_time,
     select,
     select_from,
+    table,
     targets,
 )
 from grafana.panels import BATTERY, INVERTER, PV, Panel, place
 
 _STRINGS = {"String 1": PV, "String 2": "orange"}
+_VOLTAGES = {"String 1": "pv1_voltage", "String 2": "pv2_voltage"}
+# A string below this voltage is dark, or was for most of an hour.
+_DARK_V = 50
 _NOMINAL = ("capacity", "Nominal capacity (kWh)", "6.4")
 # Below this output, in W, the inverter's own use and the steps of its registers decide, not its efficiency.
 _LEAST_OUTPUT_W = 300
@@ -50,7 +54,6 @@ def _plot(columns: dict[str, str], of: str = OF_DEVICE) -> list[Target]:
 
 def _strings() -> list[Panel]:
     watts = {"String 1": '{of}("pv1_power")', "String 2": '{of}("pv2_power")'}
-    volts = {"String 1": '{of}("pv1_voltage")', "String 2": '{of}("pv2_voltage")'}
     return [
         place(
             shared.coloured(shared.curves(_plot(watts)), _STRINGS),
@@ -60,13 +63,26 @@ def _strings() -> list[Panel]:
             f"DC power of each PV string. Strings that face alike should look alike. {shared.GAP}",
         ),
         place(
-            shared.coloured(shared.lines(_plot(volts)), _STRINGS),
+            shared.coloured(shared.lines(_voltages()), _STRINGS),
             (12, 9),
             "Voltage of the strings",
             "volt",
-            f"DC voltage of each PV string; it comes with the light, before the power does. {shared.GAP}",
+            "DC voltage of each PV string; it comes with the light, before the power does. From eight days on"
+            f" means of the hours with light: nights are gaps there, and do not lower the mean. {shared.GAP}",
         ),
     ]
+
+
+def _voltages() -> list[Target]:
+    """Return the queries for both strings; each has hours of its own in which it is dark."""
+    tiers = gauge_tiers("pcs")
+    hours = [tier for tier in tiers if tier.source.endswith('_1h"')]
+    volts = {name: f'{{of}}("{field}")' for name, field in _VOLTAGES.items()}
+    queries = over_time(volts, "mean", [tier for tier in tiers if tier not in hours], OF_DEVICE)
+    for name, field in _VOLTAGES.items():
+        light = f'"{field}" > {_DARK_V} AND {OF_DEVICE}'
+        queries += over_time({name: volts[name]}, "mean", hours, light)
+    return targets(queries)
 
 
 def _battery() -> list[Panel]:
@@ -111,7 +127,7 @@ def _battery() -> list[Panel]:
             shared.Limits(shared.WARNING, (0, shared.CLEAR), (40, shared.WARNING), (50, shared.BAD)),
         ),
         place(
-            shared.coloured(shared.bars(local_rows(days, ENERGY_DAYS)).time_from("30d"), colours),
+            shared.coloured(shared.bars(table(local_rows(days, ENERGY_DAYS))).time_from("30d"), colours),
             (12, 9),
             "Charged and discharged",
             shared.KWH,
@@ -125,13 +141,9 @@ def _health() -> list[Panel]:
     flows = {"out": '{of}("battery_discharge")', "in": '{of}("battery_charge")'}
     trip = [
         select_from(rows, '100 * "out" / "in" AS "Efficiency"', '"in" > 0')
-        for rows in in_range(flows, "sum", ENERGY_TIERS, OF_SITE)
+        for rows in in_range(flows, "sum", ENERGY_TIERS, OF_INTERVALS)
     ]
-    # An hour of nothing but discharging tells what a per cent of charge is worth.
-    of_hours = {"kwh": '"battery_power" / 1000', "fall": '"battery_soc_maximum" - "battery_soc_min"'}
-    hours = select(of_hours, "", '"rollups"."pcs_1h"', f'"battery_power_min" > 0 AND {OF_DEVICE}')
-    usable = select_from(hours, '100 * sum("kwh") / sum("fall") AS "Usable"', '"fall" > 3')
-    cycles = in_range({"Cycles": '{of}("battery_discharge") / $capacity'}, "sum", ENERGY_TIERS, OF_SITE)
+    cycles = in_range({"Cycles": '{of}("battery_discharge") / $capacity'}, "sum", ENERGY_TIERS, OF_INTERVALS)
     so_far = select(
         {"Cycles": '{of}("battery_energy_discharged") / $capacity'}, "last", '"rollups"."pcs_1m"', OF_DEVICE
     )
@@ -146,12 +158,12 @@ def _health() -> list[Panel]:
             " chosen range if that has fixed ends. What is still stored counts as lost: a day tells nothing.",
         ),
         place(
-            shared.number([Target(usable)], battery).decimals(2).time_from("90d"),
+            shared.number(targets(_usable()), battery).decimals(2).time_from("14d"),
             (6, 6),
             "Usable energy",
             shared.KWH,
-            "What 100 % of charge gives: energy of all hours that did nothing but discharge, over the charge"
-            " that they took, in the last 90 days, or in the chosen range if that has fixed ends.",
+            "What 100 % of charge gives: energy of all quarter hours that did nothing but discharge and lack"
+            f" no minute, over the charge that they took. Shows the last 14 days, {shared.FIXED_ENDS}.",
         ),
         place(
             shared.number(targets(cycles), battery).decimals(1),
@@ -171,11 +183,37 @@ def _health() -> list[Panel]:
     ]
 
 
+def _usable() -> list[str]:
+    """Return the queries for what 100 % of charge gives, from times that did nothing but discharge.
+
+    Quarter hours that lack a minute do not count, as nobody knows what was discharged in it. Minutes of more
+    than a month are too many to read; there whole hours are taken.
+    """
+    minutes = Tier('"rollups"."pcs_1m"', 0, 3_600_000)
+    of_quarters = {
+        "kwh": 'sum("battery_power") / 60000',
+        "fall": 'max("battery_soc_maximum") - min("battery_soc_min")',
+        "minutes": 'count("battery_power")',
+    }
+    discharging = f'"battery_power" > 0 AND {minutes.condition} AND {OF_DEVICE} GROUP BY time(15m) fill(none)'
+    quarters = select(of_quarters, "", minutes.source, discharging)
+    hours = Tier('"rollups"."pcs_1h"', 3_600_000, None)
+    of_hours = {"kwh": '"battery_power" / 1000', "fall": '"battery_soc_maximum" - "battery_soc_min"'}
+    discharged = select(
+        of_hours, "", hours.source, f'"battery_power_min" > 0 AND {hours.condition} AND {OF_DEVICE}'
+    )
+    usable = '100 * sum("kwh") / sum("fall") AS "Usable"'
+    return [
+        select_from(quarters, usable, '"minutes" >= 15 AND "fall" > 0'),
+        select_from(discharged, usable, '"fall" > 3'),
+    ]
+
+
 def _inverter() -> list[Panel]:
     ratio = {"Efficiency": '100 * {of}("active_power") / ({of}("pv_power") + {of}("battery_power"))'}
     busy = f'"active_power" > {_LEAST_OUTPUT_W} AND {OF_DEVICE}'
     curve = targets(over_time(ratio, "mean", gauge_tiers("pcs"), busy))
-    loss = in_range({"Lost": '{of}("loss")'}, "sum", ENERGY_TIERS, OF_SITE)
+    loss = in_range({"Lost": '{of}("loss")'}, "sum", ENERGY_TIERS, OF_INTERVALS)
     hours = Tier('"rollups"."pcs_1h"', 15 * 60_000, None)
     minutes = Tier('"rollups"."pcs_1m"', 0, 15 * 60_000)
     limits = shared.Limits(shared.BAD, (85, shared.WARNING), (90, BATTERY))

@@ -8,22 +8,28 @@ from grafana_foundation_sdk.builders.dashboard import Dashboard
 
 from grafana import panels as shared
 from grafana.influxql import (
+    ENERGY_DAYS,
     ENERGY_TIERS,
     FLOW_HOURS,
     FLOW_MINUTES,
     FLOW_QUARTERS,
     FLOW_SAMPLES,
     OF_DEVICE,
+    OF_INTERVALS,
     OF_METER,
-    OF_SITE,
+    OF_TODAY,
+    TODAY,
     Target,
+    average_tiers,
     gauge_tiers,
     in_range,
     over_time,
     select,
     select_from,
     targets,
+    up_to_now,
 )
+from grafana.pages import submeters
 from grafana.pages.flow_picture import flow_picture
 from grafana.panels import BATTERY, GRID, HOME, INVERTER, PV, Panel, place
 
@@ -66,27 +72,29 @@ def dashboard() -> Dashboard:
         "10s",
         (shared.SITE, shared.DEVICE, shared.METER),
     )
-    return shared.dashboard(heading, [*_now(), *_over_time(), *_energies(), _averages()])
+    return shared.dashboard(
+        heading, [*_now(), *_over_time(), *_energies(), *submeters.now_and_chosen(), _averages()]
+    )
 
 
 def shares(size: tuple[int, int]) -> list[Panel]:
-    """Self-sufficiency and self-consumption of the chosen range; `size` as `place` takes it."""
-    from_grid = {
-        "bought": '{of}("grid_import")',
-        "stored": '{of}("grid_to_battery")',
-        "home": '{of}("home")',
+    """Build self-sufficiency and self-consumption of the chosen range; `size` as `place` takes it."""
+    from_grid = {"purchased": '{of}("grid_import")', "home": '{of}("home")'}
+    of_pv = {
+        "sold": '{of}("pv_to_grid")',
+        "pv": '({of}("pv_to_home") + {of}("pv_to_battery") + {of}("pv_to_grid"))',
     }
-    sold = {"sold": '{of}("grid_export")', "pv": '{of}("pv")'}
-    sufficiency = _ratio('100 * (1 - ("bought" - "stored") / "home")', "home", from_grid)
-    consumption = _ratio('100 * (1 - "sold" / "pv")', "pv", sold)
+    sufficiency = _ratio('100 * (1 - "purchased" / "home")', "home", from_grid)
+    consumption = _ratio('100 * (1 - "sold" / "pv")', "pv", of_pv)
     return [
         place(
             shared.share(sufficiency, HOME),
             size,
             "Self-sufficiency",
             "percent",
-            "The part of the home's energy that did not come from the grid: 1 - (bought - charged from the"
-            " grid) / home, within 0 and 100 %. Empty where nothing was used.",
+            "The part of the home's energy that was not purchased: 1 - purchased / home, limited to 0 to"
+            " 100 %. Energy that was purchased to charge the battery counts as purchased. Empty where nothing"
+            " was used.",
             shared.Limits(HOME),
         ),
         place(
@@ -94,8 +102,8 @@ def shares(size: tuple[int, int]) -> list[Panel]:
             size,
             "Self-consumption",
             "percent",
-            "The part of the PV energy that was used or stored at home: 1 - sold / PV, within 0 and 100 %."
-            " Empty where the sun gave nothing.",
+            "The part of the PV energy that was used or stored at home: 1 - PV to grid / (PV to home + PV to"
+            " battery + PV to grid). Empty where the sun gave nothing.",
             shared.Limits(PV),
         ),
     ]
@@ -105,7 +113,7 @@ def _ratio(expression: str, whole: str, parts: dict[str, str]) -> list[Target]:
     # A ratio to nothing is nothing: InfluxQL would make it 0, and so 100 % of it.
     queries = [
         select_from(rows, f'{expression} AS "Share"', f'"{whole}" > 0')
-        for rows in in_range(parts, "sum", ENERGY_TIERS, OF_SITE)
+        for rows in in_range(parts, "sum", ENERGY_TIERS, OF_INTERVALS)
     ]
     return targets(queries)
 
@@ -156,7 +164,7 @@ def _now() -> list[Panel]:
 
 def _over_time() -> list[Panel]:
     by_interval = [
-        *over_time(POWERS, "mean", (FLOW_SAMPLES, *FLOW_MINUTES), OF_DEVICE),
+        *over_time(POWERS, "mean", (*FLOW_SAMPLES, *FLOW_MINUTES), OF_DEVICE),
         *over_time(POWERS_OF_QUARTERS, "mean", (FLOW_QUARTERS,), OF_DEVICE),
         *over_time(POWERS, "mean", FLOW_HOURS, OF_DEVICE),
     ]
@@ -192,24 +200,25 @@ def _over_time() -> list[Panel]:
 
 
 def _energies() -> list[Panel]:
-    chosen = targets(in_range(ENERGY_FIELDS, "sum", ENERGY_TIERS, OF_SITE))
-    today = [Target(select(ENERGY_FIELDS, "sum", '"rollups"."energy_15m"', OF_SITE))]
+    chosen = shared.energy_list(targets(up_to_now(ENERGY_FIELDS)))
+    # What is counted and what is integrated are series of their own, each with its newest day.
+    days = select(ENERGY_FIELDS, "last", ENERGY_DAYS, OF_TODAY, "GROUP BY *")
+    today = select_from(days, ", ".join(f'sum("{name}") AS "{name}"' for name in ENERGY_FIELDS), TODAY)
     return [
         place(
-            shared.coloured(shared.energy_list(today).time_from("now/d"), ENERGY_COLOURS),
+            shared.coloured(shared.energy_list([Target(today)]), ENERGY_COLOURS),
             (12, 9),
             "Energy today",
             shared.KWH,
-            f"Since midnight, renewed every five minutes. {shared.FROM_COUNTERS}",
+            f"Since midnight, whatever range is chosen; renewed every five minutes. {shared.FROM_COUNTERS}",
         ),
         place(
-            shared.coloured(shared.energy_list(chosen), ENERGY_COLOURS),
+            shared.coloured(chosen.transformations(shared.added()), ENERGY_COLOURS),
             (12, 9),
             "Energy in the chosen range",
             shared.KWH,
-            "Sum of the quarter hours that begin in the range; of hours from a month on, of days from a"
-            " year on."
-            f" {shared.FROM_COUNTERS}",
+            "Sum of the quarter hours that begin in the range, the current one included; of hours from two"
+            f" weeks on, of days from a year on. {shared.FROM_COUNTERS}",
         ),
         *shares((12, 8)),
     ]
@@ -217,10 +226,10 @@ def _energies() -> list[Panel]:
 
 def _averages() -> Panel:
     pcs = {"PV": '{of}("pv_power")', "Inverter": '{of}("active_power")', "Battery": '{of}("battery_power")'}
-    each = "GROUP BY time($__interval) fill(null)"
+    grid = {"Grid": '{of}("active_power")'}
     queries = [
-        select(pcs, "mean", '"avg10"."pcs_avg10"', OF_DEVICE, each),
-        select({"Grid": '{of}("active_power")'}, "mean", '"avg10"."powermeter_avg10"', OF_METER, each),
+        *over_time(pcs, "mean", average_tiers("pcs"), OF_DEVICE),
+        *over_time(grid, "mean", average_tiers("powermeter"), OF_METER),
     ]
     panel = shared.curves(targets(queries)).time_from("1h")
     return place(
@@ -229,5 +238,6 @@ def _averages() -> Panel:
         "Averages of ten samples",
         "watt",
         "Means of the last ten samples of inverter (AC power) and meter, made by continuous queries."
+        " Longer ranges than 16 hours and those older than 30 days show means of minutes or hours."
         f" {shared.SIGNS} {shared.GAP} Shows the last hour, {shared.FIXED_ENDS}.",
     )

@@ -15,16 +15,18 @@ from grafana.influxql import (
     ENERGY_DAYS,
     ENERGY_HOURS,
     ENERGY_TIERS,
-    OF_SITE,
+    INTERVALS,
+    OF_INTERVALS,
     Target,
     Tier,
     in_range,
     local_rows,
-    over_time,
     select,
+    select_from,
+    table,
     targets,
 )
-from grafana.pages import savings
+from grafana.pages import savings, submeters
 from grafana.pages.energy_flows import ENERGY_COLOURS, shares
 from grafana.panels import FIXED_ENDS, HOME, Panel, place, transformation
 
@@ -41,6 +43,9 @@ _COUNTED = {
     "Discharged": "battery_discharge",
 }
 _SOLD = "Sold energy is below zero."
+_COVERED_HOURS, _HOUR_IS_OVER, _START = '"rollups"."flow_1h"', "AND time < now() - 1h", "${__from}ms"
+_NO_HOUR = "Known once an hour of the range is over"
+_COVERAGE = '100 * mean("covered") AS "Coverage"'
 
 
 def dashboard() -> Dashboard:
@@ -54,19 +59,19 @@ def dashboard() -> Dashboard:
         (shared.SITE,),
         (("currency", "Currency", "EUR"),),
     )
-    return shared.dashboard(heading, [*_bars(), *shares((12, 7)), *savings.panels(), *_when(), *_certainty()])
+    return shared.dashboard(
+        heading, [*_bars(), *shares((12, 7)), *savings.panels(), *_when(), submeters.days(), *_certainty()]
+    )
 
 
 def _of_days(columns: dict[str, str]) -> barchart.Panel:
     """Bars of local days, each energy in its colour."""
     colours = {name: ENERGY_COLOURS[name] for name in columns}
-    return shared.coloured(shared.bars(local_rows(columns, ENERGY_DAYS)), colours)
+    return shared.coloured(shared.bars(table(local_rows(columns, ENERGY_DAYS))), colours)
 
 
 def _bars() -> list[Panel]:
     days, months, before, years = (_of_days(_BARS) for _ in range(4))
-    by_month = shared.grouped_by_time("YYYY-MM", list(_BARS))
-    by_year = shared.grouped_by_time("YYYY", list(_BARS))
     return [
         place(
             days.time_from("now/M"),
@@ -77,21 +82,21 @@ def _bars() -> list[Panel]:
             f" {shared.FROM_COUNTERS}",
         ),
         place(
-            months.time_from("now/y").transformations(by_month),
+            shared.grouped_by_time(months.time_from("now/y"), "YYYY-MM", list(_BARS)),
             (12, 9),
             "Months",
             shared.KWH,
             f"Energy of each month. {_SOLD} Shows this year, {FIXED_ENDS}.",
         ),
         place(
-            before.time_from("now/y").time_shift("1y").transformations(by_month),
+            shared.grouped_by_time(before.time_from("now/y").time_shift("1y"), "YYYY-MM", list(_BARS)),
             (12, 9),
             "Months, a year before",
             shared.KWH,
             f"The same months of the year before, up to the same day. {_SOLD}",
         ),
         place(
-            years.time_from("10y").transformations(by_year),
+            shared.grouped_by_time(years.time_from("10y"), "YYYY", list(_BARS)),
             (24, 8),
             "Years",
             shared.KWH,
@@ -129,6 +134,7 @@ def _hours_by_day(field: str, scheme: str) -> heatmap.Panel:
         .time_from("now/M")
         .calculate(False)
         .color(colours.steps(32))
+        .cell_values(heatmap.CellValues().unit(shared.KWH).decimals(1))
         .cell_gap(1)
         .show_legend()
         .transformations(
@@ -140,11 +146,20 @@ def _hours_by_day(field: str, scheme: str) -> heatmap.Panel:
                     useTimezone=True,
                 ),
                 transformation("extractFields", source="Time", format="kvp", keepTime=False, replace=False),
+                # A matrix takes over the name that the data source gave its values, so each hour would be
+                # called "Energy". A calculated field has no such name.
+                transformation(
+                    "calculateField",
+                    mode="binary",
+                    binary={"left": "Energy", "operator": "*", "right": "1"},
+                    alias="Value",
+                    replaceFields=False,
+                ),
                 transformation(
                     "groupingToMatrix",
                     rowField="day",
                     columnField="hour",
-                    valueField="Energy",
+                    valueField="Value",
                     emptyValue="null",
                 ),
                 transformation(
@@ -163,35 +178,58 @@ def _hours_by_day(field: str, scheme: str) -> heatmap.Panel:
             ]
         )
     )
-    return shared.asking(panel, local_rows({"Energy": f'{{of}}("{field}")'}, ENERGY_HOURS))
+    return shared.asking(panel, table(local_rows({"Energy": f'{{of}}("{field}")'}, ENERGY_HOURS)))
+
+
+def _coverage() -> list[str]:
+    """Return the queries for the part of the range that has data, in percent.
+
+    A minute or an hour without data counts as 0, however long nothing was recorded. What is not over yet does
+    not count. Pieces begin with the range, as the first one would else be cut.
+    """
+    minutes, hours = Tier('"rollups"."flow_1m"', 0, 900_000), Tier(_COVERED_HOURS, 900_000, None)
+    over = "AND time < now() - 2m"
+    known = select(
+        {"home": 'last("home")'},
+        "",
+        minutes.source,
+        f"{minutes.condition} AND {OF_INTERVALS} {over} GROUP BY time(1m) fill(none)",
+    )
+    each = select_from(
+        known, 'count("home") AS "covered"', f"{INTERVALS} {over} GROUP BY time(1m, {_START}) fill(0)"
+    )
+    return [
+        select_from(each, _COVERAGE, f"{INTERVALS} {over}"),
+        select_from(_covered_hours(f"{hours.condition} AND"), _COVERAGE, f"{INTERVALS} {_HOUR_IS_OVER}"),
+    ]
+
+
+def _coverage_over_time() -> str:
+    each = f"{INTERVALS} {_HOUR_IS_OVER} GROUP BY time($__interval, {_START}) fill(null)"
+    return select_from(_covered_hours(""), _COVERAGE, each)
+
+
+def _covered_hours(condition: str) -> str:
+    where = f"{condition} {OF_INTERVALS} {_HOUR_IS_OVER} GROUP BY time(1h, {_START}) fill(0)"
+    return select({"covered": 'max("coverage")'}, "", _COVERED_HOURS, where.strip())
 
 
 def _certainty() -> list[Panel]:
-    hours = '"rollups"."flow_1h"'
-    covered = select(
-        {"Coverage": '100 * 3600000 * {of}("coverage") / (${{__to}} - ${{__from}})'}, "sum", hours, OF_SITE
-    )
-    # A day is the least that a bucket of this plot is long, so that hours fill it.
-    each = over_time(
-        {"Coverage": '100 * 3600000 * {of}("coverage") / $__interval_ms'},
-        "sum",
-        (Tier(hours, 1, None),),
-        OF_SITE,
-    )
     off = {
         name: f'100 * ({{of}}("{field}_integrated") / {{of}}("{field}") - 1)'
         for name, field in _COUNTED.items()
     }
     kwh = {name: f'{{of}}("{field}_integrated") - {{of}}("{field}")' for name, field in _COUNTED.items()}
     limits = shared.Limits(shared.BAD, (95, shared.WARNING), (99, "green"))
-    coverage = shared.curves(targets(each), "1d").min(0).max(100)
+    coverage = shared.curves([Target(_coverage_over_time())], "1d").min(0).max(100).no_value(_NO_HOUR)
     return [
         place(
-            shared.number([Target(covered)], shared.by_limits()).decimals(1),
+            shared.number(targets(_coverage()), shared.by_limits()).decimals(1).no_value("0 %"),
             (6, 8),
             "Data coverage",
             "percent",
-            "Minutes of the chosen range that have data; energies from power lack the others.",
+            "Minutes of the chosen range that have data, up to now; energies from power lack the others."
+            " Longer ranges than a week are measured by their hours.",
             limits,
         ),
         place(
@@ -199,14 +237,14 @@ def _certainty() -> list[Panel]:
             (18, 8),
             "Data coverage over time",
             "percent",
-            "Minutes with data of each day (UTC), or of longer pieces in a long range; the first and the last"
-            " piece may be cut by the range. A gap is a piece without any data.",
+            "Minutes with data of each 24 hours from the start of the range on, or of longer pieces in a long"
+            " range; 0 % where nothing was recorded.",
             limits,
         ),
         place(
-            shared.number(targets(in_range(off, "sum", ENERGY_TIERS, OF_SITE)), shared.by_limits()).decimals(
-                1
-            ),
+            shared.number(
+                targets(in_range(off, "sum", ENERGY_TIERS, OF_INTERVALS)), shared.by_limits()
+            ).decimals(1),
             (24, 6),
             "Deviation from the counters",
             "percent",

@@ -14,12 +14,15 @@ from grafana_foundation_sdk.builders import canvas, common
 from grafana_foundation_sdk.cog.builder import Builder
 from grafana_foundation_sdk.models import canvas as model
 from grafana_foundation_sdk.models import common as options
+from grafana_foundation_sdk.models.dashboard import DynamicConfigValue
 
 from grafana.influxql import OF_DEVICE, Ready, Target, select
-from grafana.panels import BATTERY, GRID, HOME, PV, asking
+from grafana.panels import BATTERY, CLEAR, GRID, HOME, NOTHING_NEW, PV, asking
 
 WIDEST_AT_W = 5000
-_THINNEST_PX, _WIDEST_PX = 1, 14
+# Grafana draws an arrow ten times as long as its line is wide.
+_THINNEST_PX, _WIDEST_PX = 1, 4
+_FLOWING_W = 1
 
 
 class _Node(NamedTuple):
@@ -55,16 +58,16 @@ FLOW_NAMES = tuple(name for name, *_ in _FLOWS)
 
 
 class Flow(model.CanvasConnection):
-    """A line whose width and direction follow a field: forward above 0, no arrow at 0."""
+    """A line whose width, direction and colour follow a field: it is invisible at 0 and without data."""
 
     def __init__(
-        self, field: str, source: tuple[float, float], target: str, end: tuple[float, float], colour: str
+        self, field: str, source: tuple[float, float], target: str, end: tuple[float, float]
     ) -> None:
         super().__init__(
             source=model.ConnectionCoordinates(*source),
             target=model.ConnectionCoordinates(*end),
             target_name=target,
-            color=options.ColorDimensionConfig(fixed=colour),
+            color=options.ColorDimensionConfig(field=field, fixed=CLEAR),
             size=options.ScaleDimensionConfig(
                 field=field, fixed=_THINNEST_PX, min_val=_THINNEST_PX, max_val=_WIDEST_PX
             ),
@@ -97,15 +100,25 @@ def flow_picture() -> canvas.Panel:
         .show_advanced_types(False)
         .root(canvas.CanvasOptionsRoot().name("Flow picture").elements(list(elements)))
     )
+    for name, *_, colour in _FLOWS:
+        panel.override_by_name(name, _seen_while_flowing(colour))
     return asking(panel, [Target(flows, result_format="table"), Target(totals, "B", result_format="table")])
 
 
-def _box(node: _Node) -> canvas.CanvasElementOptions:
-    lines = [
-        Ready(Flow(name, begin, end, at, colour))
-        for name, of, begin, end, at, colour in _FLOWS
-        if of == node.name
+def _seen_while_flowing(colour: str) -> list[DynamicConfigValue]:
+    """Return the settings that give a flow its colour, and none while it is idle."""
+    steps: list[dict[str, object]] = [
+        {"value": None, "color": CLEAR},
+        {"value": _FLOWING_W, "color": colour},
     ]
+    return [
+        DynamicConfigValue("color", {"mode": "thresholds"}),
+        DynamicConfigValue("thresholds", {"mode": "absolute", "steps": steps}),
+    ]
+
+
+def _box(node: _Node) -> canvas.CanvasElementOptions:
+    lines = [Ready(Flow(name, begin, end, at)) for name, of, begin, end, at, _ in _FLOWS if of == node.name]
     text = {
         "align": "center",
         "valign": "top",
@@ -134,12 +147,13 @@ def _value(node: _Node) -> canvas.CanvasElementOptions:
         "valign": "middle",
         "size": 18,
         "color": {"fixed": node.colour},
-        "text": {"mode": "field", "field": node.field, "fixed": ""},
+        "text": {"mode": "field", "field": node.field, "fixed": NOTHING_NEW},
     }
     return (
         canvas.CanvasElementOptions()
         .name(f"{node.name} value")
-        .type("metric-value")
+        # Not a "metric-value", which says "Field not found" where there is no data.
+        .type("rectangle")
         .config(text)
         .constraint(_scaled())
         .placement(_placed(node))

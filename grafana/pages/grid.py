@@ -18,6 +18,7 @@ from grafana.influxql import (
     local_rows,
     over_time,
     select,
+    table,
     targets,
 )
 from grafana.panels import GRID, Panel, place
@@ -145,7 +146,7 @@ def _power() -> list[Panel]:
             f"Buying is positive, selling negative. {shared.GAP}",
         ),
         place(
-            shared.coloured(shared.bars(local_rows(days, ENERGY_DAYS)).time_from("30d"), colours),
+            shared.coloured(shared.bars(table(local_rows(days, ENERGY_DAYS))).time_from("30d"), colours),
             (12, 9),
             "Bought and sold",
             shared.KWH,

@@ -7,7 +7,7 @@ holds numbers only.
 """
 
 from grafana import panels as shared
-from grafana.influxql import OF_SITE, Target, local_rows, select
+from grafana.influxql import OF_INTERVALS, Target, local_rows, select, table
 from grafana.panels import FIXED_ENDS, Panel, place
 
 _DAYS = '"rollups"."savings_1d"'
@@ -26,12 +26,11 @@ _MEANING = (
 def panels() -> list[Panel]:
     """Amounts of the chosen range, and of days, months and years."""
     whole = {**_AMOUNTS, "Without the system": '-1 * {of}("cost_without_system")'}
-    chosen = shared.number([Target(select(whole, "sum", _DAYS, OF_SITE))], shared.one_colour("green"))
+    chosen = shared.number([Target(select(whole, "sum", _DAYS, OF_INTERVALS))], shared.one_colour("green"))
     days, months, years = (
-        shared.coloured(shared.bars(local_rows(_AMOUNTS, _DAYS)), _COLOURS).decimals(2) for _ in range(3)
+        shared.coloured(shared.bars(table(local_rows(_AMOUNTS, _DAYS))), _COLOURS).decimals(2)
+        for _ in range(3)
     )
-    by_month = shared.grouped_by_time("YYYY-MM", list(_AMOUNTS))
-    by_year = shared.grouped_by_time("YYYY", list(_AMOUNTS))
     return [
         place(
             shared.coloured(chosen.decimals(2), {**_COLOURS, "Without the system": shared.NEUTRAL}),
@@ -49,14 +48,14 @@ def panels() -> list[Panel]:
             f" {_MEANING}",
         ),
         place(
-            months.time_from("now/y").transformations(by_month),
+            shared.grouped_by_time(months.time_from("now/y"), "YYYY-MM", list(_AMOUNTS)),
             (12, 9),
             "Savings of months ($currency)",
             "none",
             f"Each month; what is paid is below zero. Shows this year, {FIXED_ENDS}. {_MEANING}",
         ),
         place(
-            years.time_from("10y").transformations(by_year),
+            shared.grouped_by_time(years.time_from("10y"), "YYYY", list(_AMOUNTS)),
             (12, 9),
             "Savings of years ($currency)",
             "none",

@@ -12,8 +12,8 @@ from typing import BinaryIO
 
 import click
 
-from recorder.commands.decoding import pipeline_of
-from recorder.commands.options import config_option, fail, load_or_exit
+from recorder.commands.decoding import pipeline_of, site_of
+from recorder.commands.options import clock_offset_option, config_option, constant_offset, fail, load_or_exit
 from recorder.counts import MEANINGS
 from recorder.pipeline import Pipeline
 from recorder.points.point import Point
@@ -22,8 +22,9 @@ from recorder.sources.replay import UNREADABLE, chunks, open_capture
 
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path, allow_dash=True))
+@clock_offset_option
 @config_option
-def decode(file: Path, config: Path | None) -> None:
+def decode(file: Path, clock_offset: float | None, config: Path | None) -> None:
     """Decode a captured stream into JSON lines, one a point.
 
     FILE is strace text, plain or compressed (.gz, .xz, .bz2), or - for standard input. A point's time
@@ -35,7 +36,9 @@ def decode(file: Path, config: Path | None) -> None:
       ess-recorder decode capture.strace | jq -c '.fields.pv_power'
     """  # noqa: D301
     configuration = load_or_exit(config)
-    pipeline = pipeline_of(configuration, configuration.settings.site)
+    offsets = None if clock_offset is None else constant_offset(clock_offset)
+    site = site_of(configuration, configuration.settings.site)
+    pipeline = pipeline_of(configuration, site, offsets)
     try:
         if str(file) == "-":
             _decode(sys.stdin.buffer, pipeline)

@@ -1,17 +1,19 @@
 """Captured text decoded side by side, by processes of their own.
 
-Takes parts of files, gives the lines of their points in pieces, each part's in its order, with the times
-that they span. Holds one piece a process, and no more than a pipe takes: a process waits until its pieces
-are taken. Never writes anywhere, and never joins one part to another.
+Takes parts of files, returns the points of devices in pieces, each part's in its order. Holds one piece a
+process, and no more than a pipe takes: a process waits until its pieces are taken. Never writes anywhere,
+never joins one part to another, and derives nothing: flows and energies need the points of all files of a
+site.
 """
 
 import asyncio
 import signal
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -19,8 +21,8 @@ from types import TracebackType
 from typing import Self
 
 from recorder.commands.configuration import Configuration
-from recorder.pipeline import Pipeline, PipelineState
-from recorder.points.line_protocol import to_line
+from recorder.pipeline import Pipeline, PipelineState, Shared
+from recorder.points.offsets import Offsets
 from recorder.points.point import Point
 from recorder.points.site import Site
 from recorder.profiles.catalogue import Catalogue
@@ -54,17 +56,10 @@ class Footing:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """What a piece of a part holds: the lines of its points, and how many bytes of text they were.
+    """What a piece of a part holds: its points of devices, and how many bytes of text they were."""
 
-    `untimed` counts points that have no line, because their text has no stamps and that of others has.
-    `first_ns` and `last_ns` are the earliest and the latest time of a point, None where there is none.
-    """
-
-    lines: list[bytes]
+    points: list[Point]
     text_bytes: int
-    untimed: int
-    first_ns: int | None
-    last_ns: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,18 +71,29 @@ class Decoded:
     counts: Counter[str]
 
 
-def pipeline_of(configuration: Configuration, site: str) -> Pipeline:
-    """Give the pipeline of one captured stream, as the settings want it.
+def site_of(configuration: Configuration, name: str) -> Site:
+    """Return a site with every device of the settings; `name` is the `site` tag of its points."""
+    return Site(name, configuration.profiles, configuration.settings.flow.meter_max_age_seconds)
+
+
+def pipeline_of(
+    configuration: Configuration, site: Site, offsets: Offsets | None = None, *, derive: bool = True
+) -> Pipeline:
+    """Return the pipeline of one captured stream, as the settings want it.
 
     Args:
         configuration: the settings and the devices.
-        site: the `site` tag of all points.
+        site: that of all points.
+        offsets: what is added to the stamps; None keeps them.
+        derive: whether it returns flows and energies too.
     """
     settings = configuration.settings
     return Pipeline(
         Catalogue(configuration.profiles),
-        Site(site, configuration.profiles, settings.flow.meter_max_age_seconds),
+        site,
+        derive=derive,
         clock_tolerance_seconds=settings.clock.tolerance_seconds,
+        shared=Shared(offsets=offsets),
     )
 
 
@@ -104,17 +110,22 @@ class Decoders:
         configuration: the settings and the devices.
         site: the `site` tag of all points.
         jobs: how many processes.
+        offsets: what is added to the stamps; None keeps them.
     """
 
-    def __init__(self, configuration: Configuration, site: str, jobs: int) -> None:
-        self.jobs = jobs
+    def __init__(
+        self, configuration: Configuration, site: str, jobs: int, offsets: Offsets | None = None
+    ) -> None:
         context = get_context("fork")
         self._waiting: list[Connection] = []
+        self._idle = asyncio.Semaphore(jobs)
         self._processes = []
         for _ in range(jobs):
             ours, theirs = context.Pipe()
             self._waiting.append(ours)
-            work = (theirs, tuple(self._waiting), configuration, site)
+            one_site = site_of(configuration, site)
+            new_pipeline = partial(pipeline_of, configuration, one_site, offsets, derive=False)
+            work = (theirs, tuple(self._waiting), new_pipeline)
             process = context.Process(target=_work, args=work, daemon=True)
             process.start()
             # Only so does its end show as the end of the pipe.
@@ -132,13 +143,14 @@ class Decoders:
             process.join()
 
     async def decode(self, part: Part, footing: Footing) -> AsyncIterator[Piece | Decoded]:
-        """Let a process that has nothing to do decode a part; no more parts at a time than processes.
+        """Let a process decode a part, once one has nothing to do.
 
         Gives the pieces of the part, and `Decoded` as the last of all.
 
         Raises:
             DecodingError: the file cannot be read, or the process was ended.
         """
+        await self._idle.acquire()
         connection = self._waiting.pop()
         try:
             connection.send((part, footing))
@@ -148,6 +160,7 @@ class Decoders:
                         yield piece
                     case Decoded() as decoded:
                         self._waiting.append(connection)
+                        self._idle.release()
                         yield decoded
                         return
                     case reason:
@@ -172,7 +185,7 @@ async def _received(connection: Connection) -> object:
 
 
 def _work(
-    connection: Connection, inherited: Sequence[Connection], configuration: Configuration, site: str
+    connection: Connection, inherited: Sequence[Connection], new_pipeline: Callable[[], Pipeline]
 ) -> None:
     """Decode what is ordered, until nobody is there to order."""
     # Only so does the end of the process that orders show as the end of the pipe.
@@ -184,7 +197,8 @@ def _work(
         while True:
             part, footing = connection.recv()
             try:
-                for message in decode_part(part, footing, pipeline_of(configuration, site)):
+                pipeline = new_pipeline()
+                for message in decode_part(part, footing, pipeline):
                     connection.send(message)
             except UNREADABLE as error:
                 connection.send(str(error))
@@ -209,15 +223,7 @@ def decode_part(part: Part, footing: Footing, pipeline: Pipeline) -> Iterator[Pi
         before = pipeline.state
         for chunk in chunks(stream, None if part.end is None else part.end - part.start):
             points = pipeline.feed_paced(chunk, pace.at_ns) if pace else pipeline.feed(chunk, None)
-            yield _piece(points, len(chunk))
+            yield Piece(points, len(chunk))
     if part.end is None:
-        yield _piece([*pipeline.finish(), *pipeline.site.finish()], 0)
+        yield Piece(pipeline.finish(), 0)
     yield Decoded(before, pipeline.state, pipeline.counts)
-
-
-def _piece(points: list[Point], text_bytes: int) -> Piece:
-    timed = [point for point in points if point.time_ns is not None]
-    times = [point.time_ns for point in timed if point.time_ns is not None]
-    lines = [to_line(point) for point in timed]
-    untimed = len(points) - len(timed)
-    return Piece(lines, text_bytes, untimed, min(times, default=None), max(times, default=None))

@@ -12,6 +12,7 @@ from typing import NoReturn
 import click
 
 from recorder.commands.configuration import Configuration, load_configuration
+from recorder.points.offsets import Offsets
 from recorder.yaml_document import ConfigurationError
 
 FAILED = 1
@@ -24,6 +25,18 @@ config_option = click.option(
     metavar="FILE",
     help="Settings in YAML. Default: $ESS_CONFIG, else the file that comes with the recorder.",
 )
+
+clock_offset_option = click.option(
+    "--clock-offset",
+    type=click.FloatRange(min=-1e10, max=1e10),
+    metavar="SECONDS",
+    help="What to add to each stamp, for a clock that was wrong: 3600 where it was an hour behind.",
+)
+
+
+def constant_offset(seconds: float) -> Offsets:
+    """Return one offset for all text."""
+    return Offsets({}, round(seconds * 1e9))
 
 
 def load_or_exit(config: Path | None) -> Configuration:

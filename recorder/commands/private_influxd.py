@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
-_READY_WITHIN_SECONDS: Final = 20.0
+_READY_WITHIN_SECONDS: Final = 120.0
 _CONFIGURATION: Final = """\
 reporting-disabled = true
 bind-address = "127.0.0.1:0"

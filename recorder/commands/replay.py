@@ -9,7 +9,7 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from itertools import islice
@@ -22,16 +22,20 @@ from rich.progress import Progress, TaskID
 
 from recorder.commands.configuration import Configuration
 from recorder.commands.decode import print_counts
-from recorder.commands.decoding import Decoders, DecodingError, Part
-from recorder.commands.options import config_option, fail, load_or_exit
+from recorder.commands.decoding import Decoders, DecodingError, site_of
+from recorder.commands.options import clock_offset_option, config_option, constant_offset, fail, load_or_exit
 from recorder.commands.seams import Captures, cut
 from recorder.influx.dead_letters import DIRECTORY, lines_in
 from recorder.influx.errors import InfluxError
 from recorder.influx.sink import InfluxSink, open_server, set_up_of
 from recorder.influx.stamps import stamp_ns
 from recorder.logs import set_up_logging
+from recorder.points.line_protocol import to_line
+from recorder.points.point import Point
+from recorder.points.site import Site
 from recorder.sources.replay import UNREADABLE, is_compressed
 from recorder.spool.memory import MemoryQueue
+from recorder.store.clock_offsets import offsets_in
 
 # While more points wait nothing is read, so that a file of any size takes little memory.
 _FULL_POINTS: Final = 50_000
@@ -58,6 +62,7 @@ _APPENDED_LINES: Final = 1000
     type=click.IntRange(min=1),
     help="How many processes decode, each a file, or a part of a large one, at a time. Default: one a core.",
 )
+@clock_offset_option
 @click.option("--no-backfill", is_flag=True, help="Do not compute averages and energies of the files' time.")
 @config_option
 def replay(
@@ -65,6 +70,7 @@ def replay(
     site: str | None,
     start: datetime | None,
     jobs: int | None,
+    clock_offset: float | None,
     config: Path | None,
     *,
     dead_letters: bool,
@@ -72,11 +78,14 @@ def replay(
 ) -> None:
     """Write captured streams into InfluxDB.
 
-    FILES are strace text, plain or compressed (.gz, .xz, .bz2), in the order of their time. The same file
+    FILES are strace text of one site, plain or compressed (.gz, .xz, .bz2). The same file
     again changes nothing: its points have the same times. Text without stamps is given times by the
     controller's habit of polling once a second; a file that has stamps (-ttt) must have them throughout.
-    Several files are decoded side by side, and so are the parts of a large one that has stamps and is not
-    compressed.
+    Stamps of a clock that was wrong are corrected as the recorder corrected them live, as far as its data
+    directory tells; a stamp that it does not tell of is kept. --clock-offset says it for all stamps.
+
+    Several files are merged in the order of their times, as if one capture held them all. They are decoded
+    side by side, and so are the parts of a large one that has stamps and is not compressed.
 
     With --dead-letters, what InfluxDB takes now leaves the dead letters, and what it refuses again stays.
     """
@@ -98,14 +107,19 @@ def replay(
             asyncio.run(job.run_dead_letters(files))
         else:
             begin = start.replace(tzinfo=UTC) if start else None
-            parts = [
-                part
-                for number, file in enumerate(files)
-                for part in cut(file, begin if number == 0 else None)
-            ]
-            processes = min(jobs or len(os.sched_getaffinity(0)), len(parts))
-            with Decoders(configuration, site or configuration.settings.site, processes) as decoders:
-                asyncio.run(job.run(parts, decoders))
+            name = site or configuration.settings.site
+            captures = [cut(file, begin if number == 0 else None) for number, file in enumerate(files)]
+            cores = jobs or len(os.sched_getaffinity(0))
+            # A capture that is not cut keeps its process for as long as others are merged with it.
+            whole = sum(len(parts) == 1 for parts in captures)
+            processes = min(cores + whole, sum(map(len, captures)))
+            offsets = (
+                offsets_in(configuration.settings.data_dir, name)
+                if clock_offset is None
+                else constant_offset(clock_offset)
+            )
+            with Decoders(configuration, name, processes, offsets) as decoders:
+                asyncio.run(job.run(Captures(captures, decoders.decode, cores), name))
     except DecodingError as error:
         fail(str(error))
     except UNREADABLE as error:
@@ -143,32 +157,42 @@ class _Replay:
         self.untimed = 0
         self.figures: dict[str, float] = {}
 
-    async def run(self, parts: Sequence[Part], decoders: Decoders) -> None:
-        """Write every point of the parts; wait for an InfluxDB that goes away meanwhile.
+    async def run(self, captures: Captures, name: str) -> None:
+        """Write every point of a site's captures; wait for an InfluxDB that goes away meanwhile.
 
         Raises:
             DecodingError: a file could not be decoded to its end.
         """
-        captures = Captures(parts, decoders.decode)
+        site = site_of(self._configuration, name)
         self.counts = captures.counts
+        tasks: dict[Path, TaskID] = {}
         async with self._writing() as sink:
             with _progress() as progress:
-                tasks: dict[Path, TaskID] = {}
-
-                async def serve() -> None:
-                    async for file, piece in captures.pieces():
-                        if file not in tasks:
-                            tasks[file] = progress.add_task(file.name, total=_text_bytes(file))
-                        sink.append_lines(piece.lines)
-                        self.untimed += piece.untimed
-                        self._note(piece.first_ns)
-                        self._note(piece.last_ns)
-                        progress.advance(tasks[file], piece.text_bytes)
-                        await _wait_for_queue(sink, _FULL_POINTS)
-
-                await _all_or_none([serve() for _ in range(decoders.jobs)])
+                async for file, piece in captures.points():
+                    if file not in tasks:
+                        tasks[file] = progress.add_task(file.name, total=_text_bytes(file))
+                    self._append(sink, site, piece.points)
+                    progress.advance(tasks[file], piece.text_bytes)
+                    await _wait_for_queue(sink, _FULL_POINTS)
+                self._append_lines(sink, site.finish())
                 sink.flush()
                 await _wait_for_queue(sink, 0)
+
+    def _append(self, sink: InfluxSink, site: Site, points: Sequence[Point]) -> None:
+        """Put points of devices, and what is derived from them, into the queue."""
+        derived: list[Point] = []
+        for point in points:
+            if point.time_ns is None:
+                self.untimed += 1
+            else:
+                derived += site.take(dict(point.tags)["device"], point, self.counts)
+        self._append_lines(sink, derived)
+
+    def _append_lines(self, sink: InfluxSink, points: Sequence[Point]) -> None:
+        for point in points:
+            self._note(point.time_ns)
+        if points:
+            sink.append_lines([to_line(point) for point in points])
 
     async def run_dead_letters(self, files: tuple[Path, ...]) -> None:
         """Send refused lines again; a file goes when each of its lines is written, or refused anew."""
@@ -224,17 +248,6 @@ class _Replay:
                 fail(f"points are written, averages are not: {error}; run: ess-recorder queries backfill")
             finally:
                 server.close()
-
-
-async def _all_or_none(jobs: Sequence[Coroutine[None, None, None]]) -> None:
-    """Run jobs side by side; where one fails the others are cancelled."""
-    tasks = [asyncio.create_task(job) for job in jobs]
-    try:
-        await asyncio.gather(*tasks)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _wait_for_queue(sink: InfluxSink, most_points: int) -> None:

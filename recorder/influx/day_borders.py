@@ -1,10 +1,11 @@
 """Days and hours in InfluxDB, computed again after the time zone of the settings was changed.
 
-Takes the set-up of a database, deletes the rollups whose days or hours begin by another zone, and computes them
-from quarter hours and minutes, which are the same in every zone. What has no finer rollups any more stays.
-Remembers in a small file that there is something to do, so that a restart at any moment goes on. Blocks.
+Takes the set-up of a database, deletes the rollups whose days or hours begin by another zone, and computes
+them from quarter hours and minutes, which are the same in every zone. What has no finer rollups any more
+stays. Remembers in a small file that there is something to do, so that a restart at any moment goes on. Blocks.
 
-    queries with another TZ, or days that begin at no local midnight ─► mark (file) ─► delete ─► compute ─► forget
+    queries with another TZ, or days that begin at no local midnight
+        └─► mark (file) ─► delete ─► compute ─► forget
 """
 
 import json
@@ -114,7 +115,7 @@ class DayBorders:
                     self.mark()
                 self._looked = today
             if self.is_pending:
-                self.regroup(now, lambda done, steps: None)
+                self.regroup(now)
         except (InfluxError, OSError) as error:
             self.last_error = str(error)
             _log.debug("days are not computed again yet", reason=str(error))
@@ -137,7 +138,7 @@ class DayBorders:
             if query.bucket == _DAY
         )
 
-    def regroup(self, now: datetime, progress: Callable[[int, int], None]) -> None:
+    def regroup(self, now: datetime, progress: Callable[[int, int], None] | None = None) -> None:
         """Delete and compute again; `progress` is called with the steps done and their total.
 
         Raises:
@@ -154,14 +155,13 @@ class DayBorders:
             for target in targets:
                 since_ns = round(one.delete_since.timestamp()) * _SECOND_NS
                 self._server.query(f"DELETE FROM {identifier(target)} WHERE time >= {since_ns}")  # noqa: S608 - all names are quoted
-        self._progress = (0, len(outdated))
         for done, one in enumerate(outdated):
-            progress(*self._progress)
+            self._progress = (done, len(outdated))
+            if progress is not None:
+                progress(*self._progress)
             self._set_up.compute(one.source_since, now, now, one.query.__eq__)
-            self._progress = (done + 1, len(outdated))
         if self.savings is not None and (first := self.savings.first_day()) is not None:
             self.savings.compute(first, self.savings.today(now))
-        progress(*self._progress)
         self._file.unlink(missing_ok=True)
         self._unsaved = None
         _log.info("days and hours were computed again by the new time zone", timezone=self._timezone)

@@ -5,14 +5,14 @@ written there. Never writes a field that InfluxDB has already, but for the minut
 the store only. Never forgets a day before InfluxDB has it, and reads and writes a few hours of one series
 at a time. Doing it twice changes nothing.
 
-    finest that is stored    written          by the queries themselves, run over that day
-    minutes                  *_1m             *_1h, energy_15m, energy_1h, energy_1d
+    finest that is stored    written                            by the queries themselves, run over that day
+    minutes                  *_1m, energy_15m                   *_1h, energy_1h, energy_1d
     quarters of an hour      *_1h, energy_15m                   energy_1h, energy_1d
     hours                    *_1h, energy_1h, energy_1d
     days                     energy_1d
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from threading import Event
 from typing import Final
@@ -37,6 +37,11 @@ _MINUTES, _QUARTERS, _HOURS, _ = STEPS
 # So much is read and written at once: a day of minutes would be much memory for a small machine.
 _PIECE_SECONDS: Final = 6 * 3600
 _ROUNDING_SECONDS: Final = 1e-3
+_SETTLED_AFTER_SECONDS: Final = 2 * 3600
+# Below the smallest step of a counter, and above what sums of floats differ by.
+_LEAST_MISSING_KWH: Final = 1e-6
+# No sample of a quarter of an hour has this stamp: those of energies are whole tens of seconds.
+_STAMP_OF_MISSING_SECONDS: Final = 895
 _SECOND_NS: Final = 10**9
 
 _log = structlog.get_logger(__name__)
@@ -162,10 +167,10 @@ class HandOver:
 
     def _hand_over_minutes(self, key: SeriesKey, begin_s: int, end_s: int, owed_s: int) -> None:
         if key.measurement in {ENERGY, FLOW}:
-            self._hand_over_quarters(key, begin_s, end_s, owed_s)
+            self._hand_over_quarters(key, begin_s, end_s)
         if key.measurement == ENERGY:
             return
-        oldest_s = self._oldest_sample_s(key.measurement, key, owed_s, end_s)
+        oldest_s = self._oldest_sample_s(key, owed_s, end_s)
         cut_s = None
         for first_s in range(begin_s, end_s, _PIECE_SECONDS):
             minutes = self._read(key, _MINUTES, first_s, min(end_s, first_s + _PIECE_SECONDS))
@@ -176,14 +181,56 @@ class HandOver:
         if not self._thinned.has_queries(key):
             self._write(self._thinned.hours(key, self._read(key, _HOURS, begin_s, end_s)))
 
-    def _hand_over_quarters(self, key: SeriesKey, begin_s: int, end_s: int, owed_s: int) -> None:
-        """Hand over the energies of a day of which minutes are stored, computed by no query from minutes."""
-        since_s = self._store.energy_since_s
+    def _hand_over_quarters(self, key: SeriesKey, begin_s: int, end_s: int) -> None:
+        """Hand over the energies of quarters of an hour.
+
+        Where InfluxDB has raw energies it computes the sum itself. What they lack of it, because the queue
+        let it go, is added to them: so the sum is right whenever it is computed.
+        """
         quarters = self._read(key, _QUARTERS, begin_s, end_s)
-        oldest_s = self._oldest_sample_s(ENERGY_MEASUREMENT, key, owed_s, end_s)
-        # The quarter hour of the oldest energy lacks what left the queue before.
-        cut_s = None if oldest_s is None else oldest_s // _QUARTERS.width_seconds * _QUARTERS.width_seconds
-        self._write(self._thinned.energies("energy_15m", key, quarters, since_s), cut_s)
+        raw = self._raw_energies(key, begin_s, end_s)
+        since_s = self._store.energy_since_s
+        points = list(self._thinned.energies("energy_15m", key, quarters, since_s))
+        self._write(point for point in points if point.time_ns not in raw)
+        # Of younger ones something may be on its way.
+        settled_ns = self._now_ns() - _SETTLED_AFTER_SECONDS * _SECOND_NS
+        for point in points:
+            if point.time_ns is not None and point.time_ns in raw and point.time_ns <= settled_ns:
+                self._add_missing(point, point.time_ns, raw[point.time_ns])
+
+    def _add_missing(self, quarter: Point, begin_ns: int, raw: Mapping[str, float]) -> None:
+        """Add to the raw energies of a quarter of an hour what they lack, and compute their sum again."""
+        missing = {name: kwh - raw.get(name, 0.0) for name, kwh in quarter.fields.items()}
+        if all(kwh < _LEAST_MISSING_KWH for name, kwh in missing.items() if name != "loss"):
+            return
+        stamp_ns = begin_ns + _STAMP_OF_MISSING_SECONDS * _SECOND_NS
+        within = f"time = {stamp_ns} AND {_with_tags(**dict(quarter.tags))}"
+        query = f"SELECT * FROM {identifier(ENERGY_MEASUREMENT)} WHERE {within}"  # noqa: S608 - all names are quoted
+        before = next(iter(self._server.query(query)), {})
+        # A loss may be negative; of another flow InfluxDB may know more, where captures were replayed.
+        added = {
+            name: kwh + (before.get(name) or 0.0)
+            for name, kwh in missing.items()
+            if name == "loss" or kwh > 0
+        }
+        self._send([to_line(Point(ENERGY_MEASUREMENT, quarter.tags, added, stamp_ns))], policy="")
+        at_s = begin_ns // _SECOND_NS
+        end_s = at_s + _QUARTERS.width_seconds
+        self._compute(at_s, end_s, lambda one: one.source == ENERGY_MEASUREMENT)
+
+    def _raw_energies(self, key: SeriesKey, begin_s: int, end_s: int) -> dict[int, dict[str, float]]:
+        """Return the raw energies that InfluxDB has of a series, kWh, by the quarter of an hour in ns."""
+        within = f"time >= {begin_s}s AND time < {end_s}s AND {_with_tags(key.site, key.device)}"
+        source = identifier(ENERGY_MEASUREMENT)
+        query = f"SELECT sum(*) FROM {source} WHERE {within} GROUP BY time(15m) fill(none)"  # noqa: S608 - all names are quoted
+        return {
+            row["time"]: {
+                name.removeprefix("sum_"): value
+                for name, value in row.items()
+                if name.startswith("sum_") and value is not None
+            }
+            for row in self._server.query(query)
+        }
 
     def _hand_over_rollups(self, key: SeriesKey, step: Step, begin_s: int, end_s: int) -> None:
         thinned = self._thinned
@@ -194,7 +241,7 @@ class HandOver:
             points.append(thinned.hours(key, buckets))
         if key.measurement in {ENERGY, FLOW}:
             if step is _QUARTERS:
-                points.append(thinned.energies("energy_15m", key, buckets, since_s))
+                self._hand_over_quarters(key, begin_s, end_s)
             else:
                 if step is _HOURS:
                     points.append(thinned.energies_of_hours(key, buckets, since_s))
@@ -228,7 +275,7 @@ class HandOver:
             if fields:
                 lines.append(to_line(point._replace(fields=fields)))
         if lines:
-            self._send(lines)
+            self._send(lines, self._policy)
 
     def _present(self, points: Sequence[Point]) -> dict[int | None, frozenset[str]]:
         """Give which fields InfluxDB has at the times of these points, which are of one series."""
@@ -240,22 +287,23 @@ class HandOver:
             row["time"]: frozenset(name for name, value in row.items() if value is not None) for row in rows
         }
 
-    def _oldest_sample_s(self, measurement: str, key: SeriesKey, begin_s: int, end_s: int) -> int | None:
+    def _oldest_sample_s(self, key: SeriesKey, begin_s: int, end_s: int) -> int | None:
         """Give the time of the oldest sample that InfluxDB has of a range, Unix seconds."""
         within = f"time >= {begin_s}s AND time < {end_s}s AND {_with_tags(key.site, key.device)}"
-        source = identifier(measurement)
+        source = identifier(key.measurement)
         rows = self._server.query(f"SELECT * FROM {source} WHERE {within} ORDER BY time LIMIT 1")  # noqa: S608 - all names are quoted
         return min((int(row["time"]) // _SECOND_NS for row in rows), default=None)
 
-    def _send(self, lines: Sequence[bytes]) -> None:
-        answer = self._server.write_into(self._policy, b"\n".join(lines))
+    def _send(self, lines: Sequence[bytes], policy: str) -> None:
+        """Write lines into a retention policy; an empty name is the default one."""
+        answer = self._server.write_into(policy, b"\n".join(lines))
         verdict = judge(answer.status, answer.body, answer.headers)
         if verdict.action in {Action.RETRY, Action.PAUSE}:
             raise InfluxRefused(answer.status, verdict.reason, verdict.remedy or "it is tried again")
         if verdict.action is Action.SPLIT and len(lines) > 1:
             middle = len(lines) // 2
-            self._send(lines[:middle])
-            self._send(lines[middle:])
+            self._send(lines[:middle], policy)
+            self._send(lines[middle:], policy)
         elif verdict.action is not Action.ACCEPT:
             # Beyond retention, or of another type: what else was sent is written.
             _log.warning("InfluxDB refuses some of the history", lines=len(lines), reason=verdict.reason)

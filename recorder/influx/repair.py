@@ -97,6 +97,10 @@ class Repair:
                 self._newest_ns[series] = at_ns
         self._late.widen(late)
 
+    def clock_was_set(self) -> None:
+        """Learn that our clock was set: the next sample of each series is noted as the first one is."""
+        self._newest_ns.clear()
+
     def note_written(self, lines: Sequence[bytes]) -> None:
         """Note the lines that were written late, on the disk before it returns."""
         late_before_ns = self._now_ns() - int(LATE_AFTER_SECONDS * _SECOND_NS)

@@ -208,6 +208,8 @@ class InfluxSink:
 
     def clock_was_set(self) -> None:
         """Learn that the wall clock jumped: what is planned by it is planned anew."""
+        if self.repair is not None:
+            self.repair.clock_was_set()
         if self._scheduler.running:
             begin_anew(self._scheduler)
 

@@ -2,8 +2,8 @@
 
 Takes the buckets of one series, gives points of minutes, hours and energies, under the queries' own names.
 Never does I/O, and leaves out what the store does not know: the last value of a state that changed within
-a bucket. What no profile names any more, as after a measurement or a field was renamed, is handed over under its
-stored name, as means.
+a bucket. What no profile names any more, as after a measurement or a field was renamed, is handed over under
+its stored name, as means.
 """
 
 from collections.abc import Container, Iterator, Mapping, Sequence

@@ -1,193 +1,232 @@
-"""Exchanges on a tapped bus: each request joined to its answer.
+"""Exchanges on a tapped bus: each request joined to its response.
 
 Takes the bytes that a Modbus master wrote and read, as a tap sees them: in pieces, with stale
 bytes, with parts missing. Gives an `Exchange` for every read of registers (functions 3 and 4)
-whose answer has the right unit, function, byte count and CRC. Never does I/O.
-
-An RTU answer does not name its address, so after a request without an answer the next one may be
-the late answer to the earlier request. Where both would look alike, exchanges are held until one
-that fits a single request proves the bus in step, and are given up when the bus proves to be out of
-step. A bus that polls one address, as the PCS's does, is never in that doubt.
+whose response has the right unit, function, byte count and CRC, and certainly belongs to its request,
+which `sync` decides. Never does I/O.
 """
 
 from collections import Counter
 from functools import lru_cache
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 from recorder.modbus.frames import (
     EXCEPTION_ANSWER_BYTES,
-    EXCEPTION_FLAG,
     MAX_FRAME_BYTES,
-    READ_HOLDING_REGISTERS,
-    READ_INPUT_REGISTERS,
-    answer_length,
     has_valid_crc,
     request_length,
 )
+from recorder.modbus.messages import (
+    MAX_PENDING_BYTES,
+    Exchange,
+    Request,
+    find_responses,
+    split_responses,
+)
+from recorder.modbus.sync import OUT_OF_SYNC, TOTAL, BusSync, NarrowestOther, Start, SyncState
+
+__all__ = ["MAX_BUSES", "Bus", "BusState", "Buses", "BusesState", "Exchange"]
 
 MAX_BUSES: Final = 64
-MAX_IN_DOUBT: Final = 16
-_MAX_PENDING_BYTES: Final = 2 * MAX_FRAME_BYTES
-_DECODED_FUNCTIONS: Final = frozenset({READ_HOLDING_REGISTERS, READ_INPUT_REGISTERS})
 
 
-class Exchange(NamedTuple):
-    """A request to read registers, and the registers that answered it.
+class Stamped(Protocol):
+    """A read or write, as far as it tells its time."""
 
-    `register_bytes` holds two bytes a register, high byte first. `captured_at_ns` is the Unix time
-    in ns at which the last byte of the answer was read, or None where the stream has no stamps.
-    """
+    @property
+    def stamped_at_ns(self) -> int | None:
+        """Its stamp by the clock of the traced machine, Unix time in ns, or None where it has none."""
 
-    unit: int
-    function: int
-    address: int
-    register_bytes: bytes
-    captured_at_ns: int | None
+
+class _Stamp(NamedTuple):
+    stamped_at_ns: int | None
+
+
+_NO_STAMP: Final = _Stamp(None)
 
 
 class BusState(NamedTuple):
-    """What a bus has taken and not finished: bytes, requests as their frames, and exchanges in doubt."""
+    """What a bus has taken and not finished: bytes, the pending request with its stamp, and its sync."""
 
     written: bytes
     read: bytes
-    pending: bytes | None
-    doubted: tuple[bytes, ...]
-    held: tuple[Exchange, ...]
+    pending: tuple[bytes, int | None] | None
+    sync: SyncState
 
 
 BusesState = tuple[tuple[tuple[int, int], BusState], ...]
 """The state of each bus by process and descriptor, the one that was silent for longest first."""
 
 
-class _Request:
-    """A request that waits for its answer; it never changes, as buses share it."""
-
-    def __init__(self, frame: bytes) -> None:
-        self.frame = frame
-        self.unit = frame[0]
-        self.function = frame[1]
-        self.decoded = self.function in _DECODED_FUNCTIONS
-        self.address = int.from_bytes(frame[2:4])
-        self.answer_length = answer_length(frame)
-        if self.decoded and self.answer_length is not None:
-            self.answer_start = bytes((self.unit, self.function, (self.answer_length - 5) & 0xFF))
-        else:
-            self.answer_start = frame[:2]
-        self.most_bytes_at_once = min(self.answer_length or 0, _MAX_PENDING_BYTES)
-        self.refusal_start = bytes((self.unit, self.function | EXCEPTION_FLAG))
-
-    def looks_like(self, other: "_Request") -> bool:
-        """Tell whether an answer to this request could be taken for one to `other`."""
-        return self.answer_start == other.answer_start and self.address != other.address
+def _nothing_known(_unit: int, _function: int, _address: int, _count: int) -> float:
+    return 0
 
 
 class Bus:
     """One master's bus: one descriptor of one process.
 
+    Whatever it learns may make earlier exchanges certain: each method gives those that now are.
+
     Args:
         counts: where frames, and all that is dropped, are counted by the names in `recorder.counts`.
+        narrowest_other: what profiles say about other polls of a device.
+        start: what is known of the bus when it is first seen.
     """
 
-    def __init__(self, counts: Counter[str]) -> None:
+    def __init__(
+        self,
+        counts: Counter[str],
+        narrowest_other: NarrowestOther = _nothing_known,
+        start: Start = Start.UNKNOWN,
+    ) -> None:
         self._counts = counts
         self._written = b""
         self._read = b""
-        self._pending: _Request | None = None
-        self._doubted: list[_Request] = []
-        self._held: list[Exchange] = []
+        self._pending: Request | None = None
+        # Their stamps are looked at only where something is in question.
+        self._request_stamped: Stamped = _NO_STAMP
+        self._read_stamped: Stamped = _NO_STAMP
+        self._sync = BusSync(counts, narrowest_other, start)
+
+    @property
+    def undecidable(self) -> bool:
+        """Whether the requests of the bus are such that no response can ever prove it in sync."""
+        return self._sync.undecidable
 
     @property
     def state(self) -> BusState:
         """Where the bus stands: what it will give depends on this and on what comes."""
-        pending = self._pending.frame if self._pending else None
-        doubted = tuple(request.frame for request in self._doubted)
-        return BusState(self._written, self._read, pending, doubted, tuple(self._held))
+        pending = (self._pending.frame, self._request_stamped.stamped_at_ns) if self._pending else None
+        return BusState(self._written, self._read, pending, self._sync.state)
 
     def resume(self, state: BusState) -> None:
         """Go on from where another bus stood."""
-        self._written, self._read, pending, doubted, held = state
-        self._pending = _Request(pending) if pending else None
-        self._doubted = [_Request(frame) for frame in doubted]
-        self._held = list(held)
+        self._written, self._read, pending, sync = state
+        self._pending = Request(pending[0]) if pending else None
+        self._request_stamped = _Stamp(pending[1] if pending else None)
+        self._sync.resume(sync)
 
-    def wrote(self, data: bytes, *, complete: bool) -> None:
-        """Take bytes that the master wrote; `complete` is False where the tap cut them."""
-        # Whatever a master writes, it no longer waits for the answer to its last request.
+    def wrote(self, data: bytes, *, complete: bool, stamped: Stamped = _NO_STAMP) -> list[Exchange]:
+        """Take bytes that the master wrote.
+
+        Args:
+            data: the bytes.
+            complete: False where the tap cut them.
+            stamped: tells when.
+        """
+        # Whatever a master writes, it no longer waits for the response to its last request.
+        exchanges: list[Exchange] = []
         if self._pending is not None or self._read:
-            self._give_up_pending()
+            exchanges = self._give_up_pending()
         if complete and not self._written and len(data) <= MAX_FRAME_BYTES:
             request = _sole_request(data)
             if request is not None:
                 self._counts["requests"] += 1
                 self._pending = request
-                return
-        self._written += data
-        while self._written:
-            start, length = _find_request(self._written)
-            if length == 0:
-                break
-            self._count_stray(start)
-            self._request(_Request(self._written[start : start + length]))
-            self._written = self._written[start + length :]
-        surplus = len(self._written) - _MAX_PENDING_BYTES
-        if surplus > 0 or not complete:
-            drop = surplus if complete else len(self._written)
-            self._counts["stray_bytes"] += drop
-            self._written = self._written[drop:]
+                self._request_stamped = stamped
+                if not self._sync.in_sync:
+                    self._sync.requested(stamped.stamped_at_ns)
+                return exchanges
+        return exchanges + self._wrote_pieces(data, complete, stamped)
 
-    def read_at_once(self, data: bytes, captured_at_ns: int | None) -> list[Exchange] | None:
+    def read_at_once(
+        self, data: bytes, captured_at_ns: int | None, stamped: Stamped = _NO_STAMP
+    ) -> list[Exchange] | None:
         """Take bytes that were read by several calls, the last of them at `captured_at_ns`, as `read` does.
 
         Returns:
             The exchanges, or None, and nothing is taken, where something might be found before the
-            last byte: where it is more than the answer that the master waits for, or holds what begins
-            like a refusal.
+            last byte: where it is more than the response that the master waits for, or holds what begins
+            like an exception response.
         """
         pending = self._pending
         if pending is None:
             return None
         received = self._read + data
         missing = pending.most_bytes_at_once - len(received)
-        if missing < 0 or pending.refusal_start in received:
+        if missing < 0 or pending.exception_shape in received:
             return None
         self._read = received
+        self._read_stamped = stamped
         return [] if missing else self._match(pending, captured_at_ns)
 
-    def read(self, data: bytes, *, complete: bool, captured_at_ns: int | None) -> list[Exchange]:
-        """Take bytes that the master read, and give the exchanges that are now certain."""
-        if self._pending is None:
-            return self._read_unasked(data)
+    def read(
+        self, data: bytes, *, complete: bool, captured_at_ns: int | None, stamped: Stamped = _NO_STAMP
+    ) -> list[Exchange]:
+        """Take bytes that the master read.
+
+        Args:
+            data: the bytes.
+            complete: False where the tap cut them.
+            captured_at_ns: the time of an exchange that they complete.
+            stamped: tells when by the clock of the traced machine, as for what it wrote.
+        """
         self._read += data
+        self._read_stamped = stamped
         if not complete:
             # What follows a cut cannot be joined to what stands before it.
             self._counts["stray_bytes"] += len(self._read)
             self._read = b""
-            return []
+            return self._sync.unreadable()
+        if self._pending is None:
+            return self._read_unasked()
         exchanges = self._match(self._pending, captured_at_ns)
-        if len(self._read) > _MAX_PENDING_BYTES:
+        if len(self._read) > MAX_PENDING_BYTES:
             self._bound_read()
         return exchanges
 
-    def finish(self) -> None:
-        """Give up what is open and count it: the stream ends, or a part of it could not be read."""
-        self._give_up_pending()
-        self._give_up_held()
+    def lose(self) -> list[Exchange]:
+        """Give up what is open and count it: a part of the stream could not be read."""
+        exchanges = self._give_up_pending()
         self._count_stray(len(self._written))
         self._written = b""
+        return exchanges + self._sync.unreadable()
 
-    def _request(self, request: _Request) -> None:
-        self._counts["requests"] += 1
+    def finish(self) -> list[Exchange]:
+        """Count what the end of the stream leaves open, and give what it leaves certain."""
+        exchanges = self._sync.finish()
         self._give_up_pending()
-        self._pending = request
+        self._count_stray(len(self._written))
+        self._written = b""
+        return exchanges
 
-    def _give_up_pending(self) -> None:
+    def _wrote_pieces(self, data: bytes, complete: bool, stamped: Stamped) -> list[Exchange]:
+        """Take a write that is not just one request."""
+        exchanges: list[Exchange] = []
+        self._written += data
+        while self._written:
+            start, length = _find_request(self._written)
+            if length == 0:
+                break
+            if start:
+                self._count_stray(start)
+                exchanges += self._sync.unreadable()
+            exchanges += self._request(Request(self._written[start : start + length]), stamped)
+            self._written = self._written[start + length :]
+        surplus = len(self._written) - MAX_PENDING_BYTES
+        if surplus > 0 or not complete:
+            drop = surplus if complete else len(self._written)
+            self._counts["stray_bytes"] += drop
+            self._written = self._written[drop:]
+            exchanges += self._sync.unreadable()
+        return exchanges
+
+    def _request(self, request: Request, stamped: Stamped) -> list[Exchange]:
+        self._counts["requests"] += 1
+        exchanges = self._give_up_pending()
+        self._pending = request
+        self._request_stamped = stamped
+        self._sync.requested(stamped.stamped_at_ns)
+        return exchanges
+
+    def _give_up_pending(self) -> list[Exchange]:
         pending, self._pending = self._pending, None
         received, self._read = self._read, b""
         if pending is None:
+            if not received:
+                return []
             self._count_stray(len(received))
-            return
-        # One lost answer is doubt enough: after a second one nothing tells whose the held ones are.
-        self._give_up_held()
+            return self._sync.stray(find_responses(received))
         if not received:
             self._counts["unanswered"] += 1
         elif _full_length_start(received, pending) is not None:
@@ -195,25 +234,28 @@ class Bus:
         else:
             self._counts["incomplete_answers"] += 1
         self._counts["stray_bytes"] += len(received)
-        self._doubt(pending)
+        return self._sync.gave_up(pending, find_responses(received), self._request_stamped.stamped_at_ns)
 
-    def _read_unasked(self, data: bytes) -> list[Exchange]:
-        """Drop bytes that no request asked for, unless they prove that the last answer was a late one."""
-        self._read += data
-        if self._held and has_valid_crc(self._read):
-            self._give_up_held()
+    def _read_unasked(self) -> list[Exchange]:
+        """Take bytes that no request asked for: whole responses at once, others as soon as no more come."""
+        strays, rest = split_responses(self._read)
+        exchanges: list[Exchange] = []
+        if strays or self._sync.in_sync:
+            exchanges = self._sync.stray(strays)
+        self._count_stray(len(self._read) - len(rest))
+        self._read = rest
         self._bound_read()
-        return []
+        return exchanges
 
     def _bound_read(self) -> None:
-        surplus = len(self._read) - _MAX_PENDING_BYTES
+        surplus = len(self._read) - MAX_PENDING_BYTES
         if surplus > 0:
             self._counts["stray_bytes"] += surplus
             self._read = self._read[surplus:]
 
-    def _match(self, pending: _Request, captured_at_ns: int | None) -> list[Exchange]:
+    def _match(self, pending: Request, captured_at_ns: int | None) -> list[Exchange]:
         received = self._read
-        start = received.find(pending.answer_start)
+        start = received.find(pending.shape)
         while start >= 0:
             length = pending.answer_length or len(received) - start
             if start + length > len(received):
@@ -221,54 +263,44 @@ class Bus:
             frame = received[start : start + length]
             if has_valid_crc(frame):
                 return self._answered(pending, frame, start, captured_at_ns)
-            start = received.find(pending.answer_start, start + 1)
-        start = received.find(pending.refusal_start)
+            start = received.find(pending.shape, start + 1)
+        start = received.find(pending.exception_shape)
         while start >= 0:
             if has_valid_crc(received[start : start + EXCEPTION_ANSWER_BYTES]):
                 self._counts["exceptions"] += 1
-                self._close(start, EXCEPTION_ANSWER_BYTES)
-                return []
-            start = received.find(pending.refusal_start, start + 1)
+                exchanges = self._close(start, EXCEPTION_ANSWER_BYTES)
+                return exchanges + self._sync.refused(pending, behind=bool(self._read))
+            start = received.find(pending.exception_shape, start + 1)
         return []
 
     def _answered(
-        self, pending: _Request, frame: bytes, start: int, captured_at_ns: int | None
+        self, pending: Request, frame: bytes, start: int, captured_at_ns: int | None
     ) -> list[Exchange]:
-        self._close(start, len(frame))
-        if not pending.decoded:
+        exchanges = self._close(start, len(frame))
+        exchange = None
+        if pending.decoded:
+            self._counts["frames"] += 1
+            exchange = Exchange(pending.unit, pending.function, pending.address, frame[3:-2], captured_at_ns)
+            if not start and not self._read and self._sync.certain_at_once(pending):
+                return [exchange]
+        else:
             self._counts["other_functions"] += 1
-            return []
-        self._counts["frames"] += 1
-        exchange = Exchange(pending.unit, pending.function, pending.address, frame[3:-2], captured_at_ns)
-        if not self._doubted:
-            return [exchange]
-        self._held.append(exchange)
-        if any(pending.looks_like(doubted) for doubted in self._doubted):
-            self._doubt(pending)
-            return []
-        held, self._held = self._held, []
-        self._doubted.clear()
-        return held
+        return exchanges + self._sync.answered(
+            pending,
+            exchange,
+            before=start > 0,
+            behind=bool(self._read),
+            read_at_ns=self._read_stamped.stamped_at_ns,
+        )
 
-    def _close(self, start: int, length: int) -> None:
+    def _close(self, start: int, length: int) -> list[Exchange]:
+        """Take a response out of the bytes that were read, and give up those before it."""
+        received, self._read = self._read, self._read[start + length :]
         self._pending = None
-        if start:
-            self._count_stray(start)
-        self._read = self._read[start + length :]
-
-    def _doubt(self, request: _Request) -> None:
-        """Remember a request whose answer may still come, or whose answer was perhaps another's."""
-        if not request.decoded:
-            return
-        self._doubted.append(request)
-        if len(self._doubted) > MAX_IN_DOUBT:
-            # No answer is that late: by now the bus is in step, or the CRCs would tell.
-            self._give_up_held()
-            self._doubted.clear()
-
-    def _give_up_held(self) -> None:
-        self._counts["ambiguous_answers"] += len(self._held)
-        self._held.clear()
+        if not start:
+            return []
+        self._count_stray(start)
+        return self._sync.stray(find_responses(received[:start]))
 
     def _count_stray(self, count: int) -> None:
         if count:
@@ -280,11 +312,29 @@ class Buses:
     """The buses of one stream, each process and descriptor one of its own.
 
     A stream that names more than `MAX_BUSES` loses the one that has been silent for longest.
+
+    Args:
+        counts: where frames, and all that is dropped, are counted.
+        narrowest_other: what profiles say about other polls of a device.
+        assume_in_sync: whether a bus counts as in sync when it is first seen.
     """
 
-    def __init__(self, counts: Counter[str]) -> None:
+    def __init__(
+        self,
+        counts: Counter[str],
+        narrowest_other: NarrowestOther = _nothing_known,
+        *,
+        assume_in_sync: bool = False,
+    ) -> None:
         self._counts = counts
+        self._narrowest_other = narrowest_other
+        self._assume_in_sync = assume_in_sync
         self._buses: dict[tuple[int, int], Bus] = {}
+
+    @property
+    def undecidable(self) -> int:
+        """How many buses can never be proven in sync."""
+        return sum(bus.undecidable for bus in self._buses.values())
 
     @property
     def state(self) -> BusesState:
@@ -293,7 +343,7 @@ class Buses:
 
     def resume(self, state: BusesState) -> None:
         """Go on from where other buses stood."""
-        self._buses = {key: Bus(self._counts) for key, _ in state}
+        self._buses = {key: Bus(self._counts, self._narrowest_other) for key, _ in state}
         for key, of_bus in state:
             self._buses[key].resume(of_bus)
 
@@ -301,29 +351,49 @@ class Buses:
         """Give the bus of a process and its descriptor, a new one where there is none."""
         bus = self._buses.pop(key, None)
         if bus is None:
-            bus = Bus(self._counts)
+            bus = Bus(self._counts, self._narrowest_other, self._start(key))
             if len(self._buses) >= MAX_BUSES:
-                self._buses.pop(next(iter(self._buses))).finish()
+                self._forget(next(iter(self._buses)))
                 self._counts["dropped_buses"] += 1
         self._buses[key] = bus
         return bus
 
-    def lose(self) -> None:
-        """Learn that a transfer was lost: no bus may take an answer for one that was asked before."""
-        for bus in self._buses.values():
-            bus.finish()
+    def lose(self) -> list[Exchange]:
+        """Learn that a transfer was lost: no bus may take a response for one that was asked before."""
+        return [exchange for bus in self._buses.values() for exchange in bus.lose()]
 
-    def finish(self) -> None:
-        """Count what the end of the stream leaves open on every bus, and forget them."""
-        self.lose()
+    def finish(self) -> list[Exchange]:
+        """Count what the end of the stream leaves open on every bus, give what is certain, and forget them."""
+        exchanges = [exchange for bus in self._buses.values() for exchange in bus.finish()]
         self._buses.clear()
+        return exchanges
+
+    def _start(self, key: tuple[int, int]) -> Start:
+        """Tell what is known of a new bus.
+
+        strace names processes only while it traces two or more: the bus of a descriptor goes on under another
+        name where that begins or ends, and what was under way there may have failed.
+        """
+        process, descriptor = key
+        renamed = [
+            other for other in self._buses if other[1] == descriptor and (other[0] == 0) != (process == 0)
+        ]
+        for other in renamed:
+            self._forget(other)
+        if self._assume_in_sync:
+            return Start.IN_SYNC
+        return Start.OUT_OF_SYNC if renamed else Start.UNKNOWN
+
+    def _forget(self, key: tuple[int, int]) -> None:
+        exchanges = self._buses.pop(key).finish()
+        self._counts.update({reason: len(exchanges) for reason in (TOTAL, OUT_OF_SYNC) if exchanges})
 
 
 @lru_cache(maxsize=1024)
-def _sole_request(written: bytes) -> _Request | None:
+def _sole_request(written: bytes) -> Request | None:
     """Give the request that `written` is, or None where it is not just one."""
     start, length = _find_request(written)
-    return _Request(written) if start == 0 and length == len(written) > 0 else None
+    return Request(written) if start == 0 and length == len(written) > 0 else None
 
 
 def _find_request(written: bytes) -> tuple[int, int]:
@@ -339,8 +409,8 @@ def _find_request(written: bytes) -> tuple[int, int]:
     return 0, 0
 
 
-def _full_length_start(received: bytes, request: _Request) -> int | None:
+def _full_length_start(received: bytes, request: Request) -> int | None:
     """Give where an answer of full length to `request` would start in `received`, whatever its CRC."""
-    start = received.find(request.answer_start)
+    start = received.find(request.shape)
     length = request.answer_length or EXCEPTION_ANSWER_BYTES
     return start if start >= 0 and len(received) - start >= length else None

@@ -19,8 +19,8 @@ _CRC_LITTLE_ENDIAN = Struct("<H")
 
 # Requests and answers of 8 bytes: unit, function, two words, CRC.
 _FIXED_REQUESTS = frozenset({1, 2, 3, 4, 5, 6, 8})
-_ECHOING_FUNCTIONS = frozenset({5, 6, 8, 15, 16})
-_COUNTED_ANSWERS = frozenset({1, 2, 3, 4, 17, 23})
+ECHOING_FUNCTIONS = frozenset({5, 6, 8, 15, 16})
+COUNTED_RESPONSES = frozenset({1, 2, 3, 4, 17, 23})
 _BARE_REQUESTS = frozenset({7, 11, 12, 17})
 EXCEPTION_ANSWER_BYTES = 5
 
@@ -79,6 +79,6 @@ def answer_length(request: bytes) -> int | None:
         return 5 + 2 * int.from_bytes(request[4:6])
     if function in {1, 2}:
         return 5 + (int.from_bytes(request[4:6]) + 7) // 8
-    if function in _ECHOING_FUNCTIONS:
+    if function in ECHOING_FUNCTIONS:
         return 8
     return None

@@ -51,6 +51,17 @@ class CounterCheck:
         """Go on from where another check of the same counters was."""
         self._states = dict(zip(self._states, state, strict=True))
 
+    def clock_was_set(self, by_ns: int) -> None:
+        """Move the times of readings to a clock that was set forward by `by_ns`."""
+
+        def moved(reading: Reading | None) -> Reading | None:
+            return None if reading is None else Reading(reading.kwh, reading.time_ns + by_ns)
+
+        self._states = {
+            field: CounterState(moved(state.accepted), moved(state.candidate), state.confirmations)
+            for field, state in self._states.items()
+        }
+
     def start_from(self, readings: Mapping[str, Reading]) -> None:
         """Continue counting from the readings, by field, with which an earlier run ended."""
         for field, reading in readings.items():

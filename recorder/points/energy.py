@@ -4,7 +4,8 @@ Takes `flow` points and what counters gained, returns points of the measurement 
 longer energy is a sum. Never does I/O.
 
     tags            fields, kWh in the ten seconds from the point's time on
-    those of flow   each flow, from its counter where the site has one, else from its power over time;
+    those of flow   each flow, from its counter where the site has one (between its steps from the power),
+                    else from its power over time;
                     NAME_integrated: the latter beside a counted flow
     device, site    submeter_import, submeter_export: what the counters of a submeter gained, or its power
     over time
@@ -19,6 +20,7 @@ what was before it may be stored already.
 from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
+from recorder.points.counted import CountedEnergy, CountedState
 from recorder.points.flow import FLOW_FIELDS
 from recorder.points.point import Point
 from recorder.profiles.model import Profile
@@ -52,13 +54,15 @@ class _SpanState(NamedTuple):
 class EnergyState(NamedTuple):
     """Where the energies of one series are: the ten seconds that are open, and what is known of powers.
 
-    `turns` counts how often the times went back.
+    `turns` counts how often the times went back. `counted` has, of each counted flow, its state and how much
+    of the open integral it has followed.
     """
 
     cell: int | None
     turns: int
     kwh: tuple[tuple[str, float], ...]
     span: _SpanState | None
+    counted: tuple[tuple[str, CountedState, float], ...]
 
 
 class EnergySeries:
@@ -66,24 +70,38 @@ class EnergySeries:
 
     Args:
         tags: those of its points.
+        steps_kwh: the smallest step of the counter of each flow that may be counted.
     """
 
-    def __init__(self, tags: tuple[tuple[str, str], ...]) -> None:
+    def __init__(
+        self, tags: tuple[tuple[str, str], ...], steps_kwh: Mapping[str, float] | None = None
+    ) -> None:
         self._tags = tags
         self._cell: int | None = None
         self._turns = 0
         self._kwh: dict[str, float] = {}
         self._span: _SpanState | None = None
+        self._counted = {flow: CountedEnergy(step_kwh) for flow, step_kwh in (steps_kwh or {}).items()}
+        self._followed = dict.fromkeys(self._counted, 0.0)
 
     @property
     def state(self) -> EnergyState:
         """Where the energies are: what they return depends on this and on what comes."""
-        return EnergyState(self._cell, self._turns, tuple(self._kwh.items()), self._span)
+        counted = tuple((flow, one.state, self._followed[flow]) for flow, one in self._counted.items())
+        return EnergyState(self._cell, self._turns, tuple(self._kwh.items()), self._span, counted)
 
     def resume(self, state: EnergyState) -> None:
         """Go on from where the same series was."""
         self._cell, self._turns, self._span = state.cell, state.turns, state.span
         self._kwh = dict(state.kwh)
+        for flow, counted, followed_kwh in state.counted:
+            self._counted[flow].state = counted
+            self._followed[flow] = followed_kwh
+
+    def clock_was_set(self, by_ns: int) -> None:
+        """Move the latest sample to the time of a clock that was set forward by `by_ns`."""
+        if self._span is not None:
+            self._span = _SpanState(self._span.time_ns + by_ns, self._span.spacing_ns)
 
     def open(self, time_ns: int) -> Point | None:
         """Open the ten seconds of a time; returns the point of those before where they are over."""
@@ -103,6 +121,9 @@ class EnergySeries:
 
     def close(self) -> Point | None:
         """Return the point of the ten seconds that are open, and empty them."""
+        for flow in self._counted:
+            self._follow(flow)
+            self._followed[flow] = 0.0
         kwh, self._kwh = self._kwh, {}
         if self._cell is None or not kwh:
             return None
@@ -113,6 +134,18 @@ class EnergySeries:
         kwh = self._kwh
         for name, gain in gained_kwh.items():
             kwh[name] = kwh.get(name, 0.0) + gain
+
+    def count(self, flow: str, gained_kwh: float) -> None:
+        """Add what the counter of a flow gained, to what its integral has shown before."""
+        self._follow(flow)
+        self.add({flow: self._counted[flow].step(gained_kwh) if gained_kwh else 0.0})
+
+    def _follow(self, flow: str) -> None:
+        """Let a counted flow have as much energy as its integral shows."""
+        integral_kwh = self._kwh.get(integrated_name(flow))
+        if integral_kwh is not None:
+            self.add({flow: self._counted[flow].follow(integral_kwh - self._followed[flow])})
+            self._followed[flow] = integral_kwh
 
     def integrate(self, watts: Mapping[str, float], names: Mapping[str, str], time_ns: int) -> None:
         """Add the energy of powers since their sample before; `names` holds the fields that differ."""

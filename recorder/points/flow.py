@@ -197,6 +197,17 @@ class FlowBalance:
         self._deliveries = dict(state.deliveries)
         self._grid, self._first_ns = state.grid, state.first_ns
 
+    def clock_was_set(self, by_ns: int) -> None:
+        """Move what is remembered to the time of a clock that was set forward by `by_ns`."""
+        if self._grid is not None:
+            self._grid = (self._grid[0] + by_ns, self._grid[1])
+        self._deliveries = {
+            device: delivery._replace(time_ns=delivery.time_ns + by_ns)
+            for device, delivery in self._deliveries.items()
+        }
+        if self._first_ns is not None:
+            self._first_ns += by_ns
+
     def feed(self, device: str, fields: dict[str, float], time_ns: int) -> Point | None:
         """Take a point of a device, and return the `flow` point where it allows one."""
         if self._first_ns is None:

@@ -10,7 +10,8 @@ Takes figures, gives points. Never does I/O.
                            counts pauses; each is 0 until it occurs
     site, source=writer    queue_points, queue_bytes, queue_age (s), dropped, damaged, rejected,
                            written, retries, dead_letters, late_seconds (s), backfills
-    site, source=recorder  started: 1 at the moment of each start, and nothing else
+    site, source=recorder  started: 1 at the moment of each start; clock_set: by how many s the recorder's own
+                           clock was set, at that moment; and nothing else
 """
 
 from collections.abc import Mapping
@@ -42,3 +43,8 @@ def writer_point(site: str, figures: Mapping[str, float], now_ns: int) -> Point:
 def start_point(site: str, now_ns: int) -> Point:
     """Tell that the recorder was started, for the annotations of the dashboards."""
     return Point(MEASUREMENT, (("site", site), ("source", "recorder")), {"started": 1.0}, now_ns)
+
+
+def clock_point(site: str, by_seconds: float, now_ns: int) -> Point:
+    """Tell that the recorder's own clock was set."""
+    return Point(MEASUREMENT, (("site", site), ("source", "recorder")), {"clock_set": by_seconds}, now_ns)

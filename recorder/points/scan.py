@@ -70,6 +70,12 @@ class ScanAssembler:
             scans += self.finish()
         return scans
 
+    def clock_was_set(self, by_ns: int) -> None:
+        """Learn that the clock that times are by was set forward by so many ns."""
+        if self._began_at_ns is not None and self._last_at_ns is not None:
+            self._began_at_ns += by_ns
+            self._last_at_ns += by_ns
+
     def expire(self, now_ns: int | None) -> list[Scan]:
         """Close the scan that began too long before `now_ns`."""
         if now_ns is None or self._began_at_ns is None or now_ns - self._began_at_ns <= self._timeout_ns:

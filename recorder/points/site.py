@@ -46,13 +46,13 @@ class Site:
         self._profiles = {profile.device: profile for profile in profiles}
         self._flow = FlowBalance(name, profiles, max_age_seconds)
         self._counters = {one.device: CounterCheck(one.energy_counters) for one in profiles}
-        self._energy = EnergySeries(self._flow.tags)
+        self._flow_counters = _flow_counters(profiles)
+        self._energy = EnergySeries(self._flow.tags, _steps_kwh(profiles, self._flow_counters))
         self._submeters = {
             one.device: EnergySeries((("device", one.device), ("site", name)))
             for one in profiles
             if one.role == "submeter"
         }
-        self._flow_counters = _flow_counters(profiles)
         # The counters, device and field, that have been read; a flow is counted once all of its counters are.
         self._counted: set[tuple[str, str]] = set()
         self._names: dict[str, str] = {}
@@ -107,6 +107,14 @@ class Site:
             self._energy.integrate(flow.fields, self._names, time_ns)
         return points
 
+    def clock_was_set(self, by_ns: int) -> None:
+        """Move what is remembered to the time of a clock that was set forward by `by_ns`."""
+        self._flow.clock_was_set(by_ns)
+        for counters in self._counters.values():
+            counters.clock_was_set(by_ns)
+        for series in (self._energy, *self._submeters.values()):
+            series.clock_was_set(by_ns)
+
     def finish(self) -> list[Point]:
         """Return the energies that are still open."""
         open_series = (self._energy, *self._submeters.values())
@@ -138,7 +146,11 @@ class Site:
             for field, flow in own.items():
                 # Until all counters of a flow are read its energy is the integral.
                 if field in gained and flow in self._names:
-                    self._energy.add({flow: gained[field]})
+                    if (device, field) in read:
+                        # Since an earlier run: how far the counter was in its step is not known any more.
+                        self._energy.add({flow: gained[field]})
+                    else:
+                        self._energy.count(flow, gained[field])
 
     def _name_integrals(self) -> None:
         """Name the integral of each counted flow, which is then not the flow's energy itself."""
@@ -172,6 +184,19 @@ def _add_submeter(
     if not any(counters) and power_w is not None:
         powers = (max(0.0, power_w), max(0.0, -power_w))
         series.integrate(dict(zip(SUBMETER_FIELDS, powers, strict=True)), {}, time_ns)
+
+
+def _steps_kwh(
+    profiles: Sequence[Profile], flow_counters: Mapping[str, Mapping[str, str]]
+) -> dict[str, float]:
+    """Return the smallest step of the counters of each flow, kWh."""
+    steps: dict[str, float] = {}
+    for profile in profiles:
+        resolutions = {one.field: one.resolution_kwh for one in profile.energy_counters}
+        for field, flow in flow_counters.get(profile.device, {}).items():
+            step_kwh = resolutions.get(field, 0.0)
+            steps[flow] = min(step_kwh, steps.get(flow, step_kwh))
+    return steps
 
 
 def _flow_counters(profiles: Sequence[Profile]) -> dict[str, dict[str, str]]:

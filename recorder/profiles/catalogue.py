@@ -7,6 +7,7 @@ does I/O, and never tells two streams apart: any stream may carry any device.
 from collections.abc import Sequence
 from functools import lru_cache
 from itertools import combinations
+from math import inf
 from typing import NamedTuple
 
 from recorder.profiles.model import Profile
@@ -33,6 +34,33 @@ class Catalogue:
     def __init__(self, profiles: Sequence[Profile]) -> None:
         self.profiles = tuple(profiles)
         self.plan = lru_cache(maxsize=1024)(self._plan)
+
+    def narrowest_other(self, unit: int, function: int, address: int, count: int) -> float:
+        """Return the words of the narrowest register that another poll of the device could read.
+
+        Args:
+            unit: of the request.
+            function: of the request.
+            address: the first register that it reads.
+            count: how many it reads.
+
+        Returns:
+            The words of the narrowest register outside the request, infinity where it reads all registers of
+            each profile that has one in it, and 0 where no profile has.
+        """
+        profiles = [
+            profile
+            for profile in self.profiles
+            if (profile.unit, profile.function) == (unit, function)
+            and any(register.lies_in(address, count) for register in profile.registers)
+        ]
+        others = (
+            register.words
+            for profile in profiles
+            for register in profile.registers
+            if not register.lies_in(address, count)
+        )
+        return min(others, default=inf) if profiles else 0
 
     def _plan(
         self, unit: int, function: int, address: int, count: int

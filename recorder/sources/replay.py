@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import pairwise
+from math import inf
 from pathlib import Path
 from statistics import median
 from typing import BinaryIO, Final, cast
@@ -33,7 +34,7 @@ _CHUNK_BYTES: Final = 1 << 16
 # As the decoder reads the beginning of a line; the possessive quantifiers keep it linear.
 _STAMPED = re.compile(
     rb"(?m)^(?:\[pid ++\d{1,9}(?:<[^>\n]*+>)?\] ++|\d{1,9}(?:<[^>\n]*+>)? ++)?"
-    rb" *+[1-9]\d{8,9}\.\d{6,9} "
+    rb" *+([1-9]\d{8,9}\.\d{6,9}) "
 )
 _REQUEST = re.compile(rb"write\(.*")
 
@@ -96,6 +97,22 @@ def begins_with_stamps(path: Path) -> bool:
     """
     with open_capture(path) as stream:
         return has_stamps(stream.read(_SAMPLE_BYTES))
+
+
+def begin_of(path: Path, begin: datetime | None) -> float:
+    """Return when a capture begins, Unix ns; minus infinity where only reading it once would tell."""
+    if not path.is_file():
+        return -inf
+    try:
+        with open_capture(path) as stream:
+            found = _STAMPED.search(stream.read(_SAMPLE_BYTES))
+        if found is None:
+            pace = pace_of(path, begin)
+            return -inf if pace is None else pace.begin_ns
+    except UNREADABLE:
+        # Whoever decodes it tells why.
+        return -inf
+    return float(found[1]) * 1e9
 
 
 def chunks(stream: BinaryIO, most_bytes: int | None = None) -> Iterator[bytes]:

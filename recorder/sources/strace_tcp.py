@@ -73,10 +73,10 @@ class StraceTcpListener:
 
     Args:
         options: see `ListenerOptions`.
-        open_stream: called with the stream's site for each accepted connection.
+        open_stream: called with the stream's site and the sender's address for each accepted connection.
     """
 
-    def __init__(self, options: ListenerOptions, open_stream: Callable[[str], StreamHandler]) -> None:
+    def __init__(self, options: ListenerOptions, open_stream: Callable[[str, str], StreamHandler]) -> None:
         self.options = options
         self.counts = Counter(dict.fromkeys(_OUTCOMES, 0))
         self.port = options.port
@@ -148,7 +148,7 @@ class StraceTcpListener:
         self.counts["accepted"] += 1
         self._connections.add(connection)
         self.say("stream opened", listener=self.options.name, peer=address)
-        return self._open_stream(site)
+        return self._open_stream(site, address)
 
     def forget(self, connection: "_Connection") -> None:
         """Learn that a connection is gone."""

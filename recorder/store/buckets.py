@@ -97,8 +97,8 @@ class Buckets:
 def hour_of(at_s: float, zone: ZoneInfo) -> tuple[int, int]:
     """Return where the local hour that holds a time begins and ends, Unix seconds.
 
-    As InfluxDB groups by local hours: where the clock is set by half an hour, as on Lord Howe Island, one hour
-    has 30 or 90 minutes; where it is set by an hour, the hour that is shown twice is two hours.
+    As InfluxDB groups by local hours: where the clock is set by half an hour, as on Lord Howe Island, one
+    hour has 30 or 90 minutes; where it is set by an hour, the hour that is shown twice is two hours.
     """
     offset = _offset(at_s, zone)
     begin = int((at_s + offset) // HOUR.width_seconds) * HOUR.width_seconds - offset

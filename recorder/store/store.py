@@ -203,6 +203,11 @@ class Store:
         with self._lock:
             self._thinning.observe(points, self._now())
 
+    def clock_was_set(self, by_seconds: float) -> None:
+        """Learn that our clock was set: the newest samples are as old as before. Cheap, no I/O."""
+        with self._lock:
+            self._thinning.clock_was_set(by_seconds)
+
     def read(
         self, wanted: Mapping[SeriesKey, Container[str]], step: Step, start_s: int, end_s: int
     ) -> dict[SeriesKey, dict[int, Cells]]:

@@ -82,6 +82,11 @@ class Thinning:
             if at_s >= newest_s:
                 series.newest_s = at_s
 
+    def clock_was_set(self, by_seconds: float) -> None:
+        """Learn that the clock that times are by was set forward by so many seconds."""
+        for series in self._series.values():
+            series.newest_s += by_seconds
+
     def pending_in(self, series: SeriesKey, start_s: int, end_s: int) -> list[tuple[int, Cells]]:
         """Give copies of what is pending of a series in a range."""
         return [

@@ -131,12 +131,16 @@ class EventHub:
 
     def _beat(self) -> None:
         self._beating = None
+        self.beat()
+        if self._clients:
+            self._keep_beating()
+
+    def beat(self) -> None:
+        """Tell every client the time and the state of health."""
         chunk = _event("health", self._health())
         for client in tuple(self._clients):
             if not client.send(chunk):
                 self._drop(client)
-        if self._clients:
-            self._keep_beating()
 
     def _drop(self, client: _Client) -> None:
         self.dropped += 1

@@ -50,6 +50,10 @@ class Live:
                 self._newest[key] = (time_s, point.fields)
         return samples
 
+    def clock_was_set(self, by_seconds: float) -> None:
+        """Learn that our clock was set: points are as old as before, and what comes now is newer."""
+        self._newest = {key: (time_s + by_seconds, fields) for key, (time_s, fields) in self._newest.items()}
+
     def newest(self, site: str, measurement: str) -> tuple[float, dict[str, float]] | None:
         """Give time (Unix s) and fields of the newest point of a measurement: of the first device by name."""
         keys = [key for key in self._newest if key[:2] == (site, measurement)]

@@ -127,6 +127,9 @@ def _own(report: Mapping[str, Any]) -> Iterator[Metric]:
     for device in report["devices"]:
         ages.add_metric([device["site"], device["device"]], device["age_seconds"])
     yield ages
+    yield CounterMetricFamily(
+        "ess_recorder_clock_steps", "Times that the recorder's own clock was set", report["clock"]["steps"]
+    )
     yield from _sources(report["sources"])
     queue, influxdb, store, clients = (report[name] for name in ("queue", "influxdb", "store", "clients"))
     for name, text, value in (

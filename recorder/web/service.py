@@ -112,6 +112,11 @@ class WebService:
         """Take points as they are made. Cheap, no I/O."""
         self._events.publish(self._live.observe(points))
 
+    def clock_was_set(self, by_seconds: float) -> None:
+        """Learn that our clock was set, and tell it to those who look on."""
+        self._live.clock_was_set(by_seconds)
+        self._events.beat()
+
     def routes(self) -> dict[str, Answer]:
         """Give what is behind each path, but for the page's files."""
         return {

@@ -1,6 +1,7 @@
 """The live page in a real browser, before a real recorder that a controller sends to."""
 
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -264,13 +265,16 @@ def test_screen_reader_is_told_the_figures_and_not_every_second(page: Chromium, 
     """The announcement says the flows when the page becomes live, and then stays for a while."""
     # What another test sent must be old, so that the page becomes live before our eyes.
     page.wait(lambda: page.state() == "stale")
+    before = len(page.seen("state"))
     page.run(NOTE_ANNOUNCEMENTS)
     with Controller(service.pcs_port, MIXED) as controller:
         page.wait(lambda: page.state() == "live")
         began = len(controller.sent)
-        page.wait(lambda: len(controller.sent) >= began + 5)
-        told = page.run("return told")
-    assert len([text for text in told if text.startswith("Energy flows: PV")]) == 1
+        page.wait(lambda: len(controller.sent) >= began + 3)
+        told = [text for text in page.run("return told") if text.startswith("Energy flows: PV")]
+    states = ["stale", *(state for _, state in page.seen("state")[before:])]
+    # On a busy machine a frame may come so late that the page was stale meanwhile.
+    assert len(told) == sum(one != "live" == other for one, other in pairwise(states))
 
 
 def test_what_was_not_recorded_is_a_dash(page: Chromium, service: Service) -> None:

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from recorder.commands.configuration import load_configuration
-from recorder.commands.decoding import pipeline_of
+from recorder.commands.decoding import pipeline_of, site_of
 from recorder.simulator.plant import Plant
 from recorder.simulator.strace_text import DIALECTS
 from recorder.simulator.stream import SiteStream
@@ -20,7 +20,7 @@ def test_stamps_are_believed_within_the_tolerance_of_the_settings() -> None:
     for seconds in (2.0, 7200.0):
         clock = shipped.settings.clock.model_copy(update={"tolerance_seconds": seconds})
         settings = shipped.settings.model_copy(update={"clock": clock})
-        pipeline = pipeline_of(replace(shipped, settings=settings), "home")
+        pipeline = pipeline_of(replace(shipped, settings=settings), site_of(shipped, "home"))
         (point, *_) = pipeline.feed_paced(second, lambda _: NOON_S * 10**9 - HOUR_NS)
         assert point.time_ns is not None
         times.append(point.time_ns)

@@ -46,7 +46,7 @@ def points(influxd: Influxd, database: str) -> dict[str, list[dict[str, object]]
 
 
 def test_files_side_by_side_give_what_one_after_the_other_gives(tmp_path: Path, influxd: Influxd) -> None:
-    """Four files by three processes are the same points as by one, each file's balance its own."""
+    """Four files of one site by three processes are the same points as by one."""
     files = [tmp_path / f"{number}.gz" for number in range(4)]
     for number, file in enumerate(files):
         file.write_bytes(gzip.compress(capture(number)))
@@ -60,7 +60,7 @@ def test_files_side_by_side_give_what_one_after_the_other_gives(tmp_path: Path, 
         assert done.returncode == 0, done.stderr
     found = points(influxd, "of_3")
     assert len(found["pcs"]) == 4 * SECONDS
-    assert len(found["flow"]) == 4 * (SECONDS - 1)  # none before the first sample of the meter
+    assert len(found["flow"]) == 4 * SECONDS - 1  # none before the first sample of the meter
     assert found == points(influxd, "of_1")
 
 

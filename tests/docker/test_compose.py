@@ -30,12 +30,14 @@ def test_documented_variables_take_effect() -> None:
         "ESS_LOG_LEVEL": "debug",
         "GRAFANA_PORT": "80",
         "GRAFANA_BIND": "127.0.0.1",
+        "ESS_GRAFANA_URL": "http://cabin:80/",
     }
     services = load(given)["services"]
     recorder = services["recorder"]["environment"]
     assert {name: recorder[name] for name in given if name in recorder} == {
-        name: value for name, value in given.items() if name.startswith("ESS_")
+        name: given[name] for name in ("ESS_SITE", "ESS_TIMEZONE", "ESS_LOG_LEVEL")
     }
+    assert services["grafana"]["environment"]["GF_SERVER_ROOT_URL"] == "http://cabin:80/"
     assert services["grafana"]["environment"]["GF_DATE_FORMATS_DEFAULT_TIMEZONE"] == "Europe/Oslo"
     assert services["grafana"]["ports"] == ["127.0.0.1:80:3000"]
 

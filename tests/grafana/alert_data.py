@@ -114,7 +114,7 @@ SITES: dict[str, Mapping[str, float]] = {
     "spoke": {"silent_seconds": 170},
     "charges": {"sold": 2000, "charging": 50, "room": 20},
     "full": {"sold": 2000, "room": 10},
-    "dark": {"pv": 400, "string": 90, "usual": 200},
+    "dark": {"pv": 200, "string": 45, "usual": 100},
     # A mean of few minutes, a day or a habit that is not known yet: nothing to raise an alarm by.
     "began": {
         **{

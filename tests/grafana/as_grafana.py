@@ -136,6 +136,26 @@ def _group_by(table: list[Row], options: Row, _zone: ZoneInfo) -> list[Row]:
     return list(groups.values())
 
 
+def _reduce(table: list[Row], options: Row, _zone: ZoneInfo) -> list[Row]:
+    """A row for each column of each row: what `table` holds of several queries with one number each."""
+    assert (options["reducers"], options["mode"]) == (["lastNotNull"], "seriesToRows")
+    return [
+        {"Field": name, "Last *": value} for row in table for name, value in row.items() if name != "Time"
+    ]
+
+
+def _rows_to_fields(table: list[Row], _options: Row, _zone: ZoneInfo) -> list[Row]:
+    """The first text of a row is the name, its first number the value."""
+    return [{row["Field"]: row["Last * (sum)"] for row in table}]
+
+
+def _calculate(table: list[Row], options: Row, _zone: ZoneInfo) -> list[Row]:
+    assert (options["mode"], options["replaceFields"]) == ("binary", False)
+    binary = options["binary"]
+    assert (binary["operator"], binary["right"]) == ("*", "1")
+    return [{**row, options["alias"]: row[binary["left"]]} for row in table]
+
+
 def _rename(table: list[Row], options: Row, _zone: ZoneInfo) -> list[Row]:
     pattern, target = re.compile(options["regex"]), options["renamePattern"].replace("$1", r"\1")
     return [{pattern.sub(target, name): value for name, value in row.items()} for row in table]
@@ -176,6 +196,9 @@ def _organize(table: list[Row], options: Row, _zone: ZoneInfo) -> list[Row]:
 _TRANSFORMATIONS = {
     "formatTime": _format_time,
     "groupBy": _group_by,
+    "reduce": _reduce,
+    "rowsToFields": _rows_to_fields,
+    "calculateField": _calculate,
     "renameByRegex": _rename,
     "extractFields": _extract,
     "groupingToMatrix": _matrix,

@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Iterator
-from itertools import combinations
+from itertools import combinations, product
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,10 @@ UNITS = {
     "watt", "suffix:kWh", "volt", "hertz", "percent", "celsius", "s", "suffix:/s", "short", "bytes", "none",
     "dateTimeFromNow",
 }  # fmt: skip
+WHERE_NOTHING_IS_ZERO = {"Data coverage", "Data coverage over time", "Energy in the chosen range"}
+"""Panels that count missing data as none: a share of the range, and sums of pieces."""
+WHATEVER_IS_CHOSEN = {"Energy today"}
+"""Panels that do not follow the time picker."""
 NEWER_THAN_THE_LIBRARY = {"direction"}
 """What Canvas of Grafana 12 knows, and the library's types of 11.6 do not."""
 
@@ -86,7 +90,7 @@ def test_file_is_valid_by_the_types_of_the_library(name: str) -> None:
     known = without(DASHBOARDS[name], NEWER_THAN_THE_LIBRARY)
     # The library's annotations have no place for the query of a data source.
     known["annotations"]["list"] = [
-        {key: value for key, value in each.items() if key != "target"}
+        {key: value for key, value in each.items() if key not in {"target", "mappings"}}
         for each in known["annotations"]["list"]
     ]
     again = json.loads(json.dumps(Dashboard.from_json(known), cls=JSONEncoder))
@@ -134,7 +138,8 @@ def test_colours_follow_the_theme(page: Page) -> None:
 def test_missing_data_is_never_filled(page: Page) -> None:
     """No query makes a zero, a line or the last value of missing data, and no curve bridges it."""
     for target in page.panel["targets"]:
-        assert not re.search(r"fill\((?!null\)|none\))", target["query"])
+        counted = page.panel["title"] in WHERE_NOTHING_IS_ZERO
+        assert counted or not re.search(r"fill\((?!null\)|none\))", target["query"])
     if page.panel["type"] == "timeseries":
         assert page.panel["fieldConfig"]["defaults"]["custom"]["spanNulls"] is False
         assert all(target["query"].endswith("fill(null)") for target in page.panel["targets"])
@@ -144,25 +149,38 @@ def test_missing_data_is_never_filled(page: Page) -> None:
 def test_query_is_bound_by_range_and_site(page: Page) -> None:
     """Each query asks for the chosen range and for the chosen site, whatever its name is."""
     for target in page.panel["targets"]:
-        assert "$timeFilter" in target["query"]
+        bound = "$timeFilter" in target["query"] or "time < ${__to}ms" in target["query"]
+        assert bound != (page.panel["title"] in WHATEVER_IS_CHOSEN)
         assert '"site" =~ /^${site:regex}$/' in target["query"]
 
 
 @EACH_PANEL
 def test_tiers_leave_no_interval_out_and_take_none_twice(page: Page) -> None:
-    """Of the queries of a panel that depend on the interval, exactly one is for any interval."""
-    conditions = [
-        [(sign, int(ms)) for sign, ms in re.findall(r"\$__interval_ms (>=|<) (\d+)", target["query"])]
-        for target in page.panel["targets"]
-    ]
-    chosen = [each for each in conditions if each]
-    for interval_ms in (1000, 5000, 10_000, 20_000, 60_000, 300_000, 900_000, 1_800_000, 3_600_000, 10**8):
-        holding = [
-            each
-            for each in chosen
-            if all(interval_ms >= ms if sign == ">=" else interval_ms < ms for sign, ms in each)
-        ]
-        assert len(holding) == bool(chosen)
+    """Of the queries for a column that depend on the interval and the age, one is for each interval and age.
+
+    Only the current quarter hour is read besides the quarter hours before it.
+    """
+    by_column: dict[str, list[list[tuple[str, str, int]]]] = {}
+    for target in page.panel["targets"]:
+        found = re.findall(
+            r"(?:\$__(interval_ms)|time) (>=|<) (?:now\(\) - )?(\d+)(?:d | AND| GROUP|$)", target["query"]
+        )
+        bounds = [(kind, sign, int(number)) for kind, sign, number in found]
+        if bounds and 'FROM "energy"' not in target["query"]:
+            for column in re.findall(r'AS ("[^"]+")', target["query"].partition(" FROM ")[0]):
+                by_column.setdefault(column, []).append(bounds)
+    intervals_ms = (1000, 5000, 10_000, 20_000, 60_000, 300_000, 900_000, 1_800_000, 3_600_000, 10**8)
+    for interval_ms, days in product(intervals_ms, (1, 31, 91)):
+        for column, tiers in by_column.items():
+            holding = [tier for tier in tiers if all(_holds(bound, interval_ms, days) for bound in tier)]
+            assert len(holding) == 1, column
+
+
+def _holds(bound: tuple[str, str, int], interval_ms: int, days: int) -> bool:
+    kind, sign, number = bound
+    if kind:
+        return interval_ms >= number if sign == ">=" else interval_ms < number
+    return days <= number if sign == ">=" else days > number
 
 
 @EACH_DASHBOARD
@@ -232,8 +250,8 @@ def test_flow_picture_follows_the_power() -> None:
     """Each of the seven flows is a line between two boxes whose width and direction come from its field."""
     shown = panel("energy-flows", "Flow picture")
     elements = shown["options"]["root"]["elements"]
-    boxes = {each["name"]: each for each in elements if each["type"] == "rectangle"}
-    assert set(boxes) == {"PV", "Home", "Grid", "Battery"}
+    boxes = {each["name"]: each for each in elements if each.get("connections")}
+    assert set(boxes) <= {"PV", "Home", "Grid", "Battery"}
     lines = [(name, line) for name, box in boxes.items() for line in box["connections"]]
     fields = set(re.findall(r'AS "(\w+)"', shown["targets"][0]["query"]))
     assert {line["size"]["field"] for _, line in lines} == fields
@@ -241,8 +259,10 @@ def test_flow_picture_follows_the_power() -> None:
     for source, line in lines:
         start, _, target = line["size"]["field"].partition("_to_")
         assert (source.lower(), line["targetName"].lower()) == (start, target)
+        assert line["color"] == {"field": line["size"]["field"], "fixed": "transparent"}
         assert line["direction"] == {"mode": "field", "field": line["size"]["field"], "fixed": "none"}
         assert line["size"]["min"] < line["size"]["max"]
+        assert line["size"]["max"] <= 4  # an arrow is ten times as long
     # The width is relative to the least and greatest value of the panel, which must not follow the data.
     assert {"min", "max"} <= shown["fieldConfig"]["defaults"].keys()
 
@@ -280,5 +300,52 @@ def test_few_switches_stand_above_a_dashboard(name: str) -> None:
     """Of the annotations only alerts and restarts have a switch; gaps are always shown."""
     listed = DASHBOARDS[name]["annotations"]["list"]
     assert [each["name"] for each in listed if not each["hide"]] == ["Alerts", "Restarts"]
-    assert len(listed) == 5
+    assert len(listed) == 6
     assert all(each["enable"] for each in listed)
+
+
+@EACH_DASHBOARD
+def test_tooltip_of_an_annotation_is_a_sentence(name: str) -> None:
+    """A mark says what happened; without a text of its own its title would be its time in ms."""
+    for each in DASHBOARDS[name]["annotations"]["list"][1:]:
+        said = [mapping["value"] for mapping in each["mappings"].values() if mapping["source"] == "text"]
+        assert len(said) == 1
+        assert each["mappings"]["title"]["source"] in {"text", "skip"}
+        assert said[0][0].isupper()
+
+
+def test_labels_of_bars_are_whole_names() -> None:
+    """Labels are not shortened to dots, and those of months and years are texts without a unit."""
+    charts = [page.panel for page in PAGES if page.panel["type"] == "barchart"]
+    assert len(charts) > 9
+    for shown in charts:
+        assert shown["options"]["xTickLabelMaxLength"] >= len("2026-06")
+        if "formatTime" in {step["id"] for step in shown.get("transformations", [])}:
+            units = {
+                override["matcher"]["options"]: setting["value"]
+                for override in shown["fieldConfig"]["overrides"]
+                for setting in override["properties"]
+                if setting["id"] == "unit"
+            }
+            assert units == {"Time": "string"}
+
+
+def test_heat_maps_have_a_unit_and_rows_of_hours() -> None:
+    """The values of a heat map carry kWh, and its hours keep their names."""
+    for title in ("When the home uses energy", "When energy is bought"):
+        shown = panel("energy-history", title)
+        assert shown["options"]["cellValues"]["unit"] == "suffix:kWh"
+        steps = {step["id"]: step["options"] for step in shown["transformations"]}
+        assert steps["groupingToMatrix"]["valueField"] == steps["calculateField"]["alias"]
+
+
+def test_numbers_of_now_are_dashes_without_fresh_data() -> None:
+    """Without a sample in the last minute neither a number nor a box says that a field was not found."""
+    live = [page.panel for page in PAGES if page.panel.get("timeFrom") == "1m"]
+    stats = [shown for shown in live if shown["type"] == "stat"]
+    assert len(stats) > 6
+    assert all(shown["fieldConfig"]["defaults"]["noValue"] for shown in stats)
+    boxes = panel("energy-flows", "Flow picture")["options"]["root"]["elements"]
+    values = [box for box in boxes if box["config"]["text"]["mode"] == "field"]
+    assert {box["type"] for box in boxes} == {"rectangle"}
+    assert [box["config"]["text"]["fixed"] for box in values] == ["-"] * 4

@@ -18,11 +18,17 @@ from tests.grafana.pages import (
     panel,
     statements,
 )
-from tests.grafana.year import PAUSE_DAYS, SECOND_SITE, SITE, ZONE, Year
-from tests.support.influxd import Row
+from tests.grafana.year import PAUSE_DAYS, SECOND_SITE, SITE, SUBMETER, SUBMETER_W, ZONE, Year
+from tests.support.influxd import Row, as_of
 
-OF_DAYS = {"Savings in the chosen range ($currency)"}
-"""Panels that tell of days that begin in the range: an hour has one at most."""
+OF_WHOLE = {"Savings in the chosen range ($currency)", "Data coverage over time"}
+"""Panels that tell of days that begin in the range, or of hours that are over: an hour has one at most."""
+SUBMETERS = {
+    "Power of submeters",
+    "Energy of submeters in the chosen range",
+    "Submeters by day",
+}
+"""Panels of what only one of the two sites has."""
 
 
 def last(year: Year, days: float) -> TimeRange:
@@ -81,10 +87,12 @@ def test_panel_answers(year: Year, page: Page, days: float) -> None:
     """Each panel answers with numbers in each column, in few rows, from one query for each of its series."""
     shown = page.panel
     found = answers(year, shown, range_of(shown, last(year, days), ZONE))
-    if shown["title"] in OF_DAYS and days < 1:
+    if shown["title"] in OF_WHOLE and days < 1:
         assert all(len(answer) <= 1 for answer in found)
         return
     columns = [column for answer in found if answer for column in values(answer[0])]
+    if shown.get("transformations", [{}])[0].get("id") == "reduce":
+        columns = list(dict.fromkeys(columns))  # parts of one number
     assert columns
     assert len(set(columns)) == len(columns)
     for answer in found:
@@ -99,7 +107,7 @@ def test_panel_answers_for_another_site(year: Year, page: Page) -> None:
     shown = page.panel
     time_range = range_of(shown, last(year, 1), ZONE)
     found = answers(year, shown, time_range, {**CHOSEN, "site": SECOND_SITE})
-    assert any(found) or "timeShift" in shown
+    assert any(found) == (shown["title"] not in SUBMETERS) or "timeShift" in shown
     nobody = answers(year, shown, time_range, {**CHOSEN, "site": "nobody"})
     assert not any(nobody)
 
@@ -198,9 +206,8 @@ def test_shares_of_a_month_are_the_plants(year: Year, dashboard: str) -> None:
     truth = year.truth.energy(*month)
     sufficiency = number(year, dashboard, "Self-sufficiency", month)["Share"]
     consumption = number(year, dashboard, "Self-consumption", month)["Share"]
-    from_grid = truth["bought"] - truth["stored"]
-    assert sufficiency == pytest.approx(100 * (1 - from_grid / truth["home"]), abs=0.1)
-    assert consumption == pytest.approx(100 * (1 - truth["sold"] / truth["pv"]), abs=0.1)
+    assert sufficiency == pytest.approx(100 * (1 - truth["bought"] / truth["home"]), abs=0.1)
+    assert consumption == pytest.approx(100 * (1 - truth["pv_to_grid"] / truth["pv_given"]), abs=0.1)
 
 
 def test_a_share_of_nothing_is_nothing(year: Year) -> None:
@@ -210,18 +217,22 @@ def test_a_share_of_nothing_is_nothing(year: Year) -> None:
     assert not any(answers(year, panel("energy-flows", "Self-consumption"), night))
 
 
+def chosen_energy(year: Year, time_range: TimeRange) -> Row:
+    """What "Energy in the chosen range" shows."""
+    shown = panel("energy-flows", "Energy in the chosen range")
+    parts = [row for answer in answers(year, shown, time_range) for row in answer]
+    (row,) = transformed(shown, parts, ZONE)
+    return row
+
+
 def test_energy_of_the_range_is_the_plants(year: Year) -> None:
     """Energies of a day, a month and a year are the plant's, whichever data they are read from."""
     today = local_days((year.now - timedelta(days=1)).date()).end + timedelta(milliseconds=1)
     for days in (1, 30, 364):
         start = datetime.combine(today.date() - timedelta(days=days), datetime.min.time(), ZONE)
         truth = year.truth.energy(start, today)
-        shown = number(
-            year,
-            "energy-flows",
-            "Energy in the chosen range",
-            TimeRange(start, today - timedelta(milliseconds=1)),
-        )
+        # The end may be the last millisecond of a day, or the first moment after it.
+        shown = chosen_energy(year, TimeRange(start, today - timedelta(milliseconds=days % 2)))
         assert shown["Home"] == pytest.approx(truth["home"], rel=1e-6)
         assert shown["PV"] == pytest.approx(truth["pv"], rel=1e-6)
         assert shown["Bought"] == pytest.approx(truth["bought"], abs=0.011)
@@ -315,3 +326,97 @@ def test_a_number_before_a_name_is_escaped_by_the_format_only(year: Year) -> Non
     with_format = resolved(query.format("${site:regex}"), last(year, 1), CHOSEN)
     assert "24\\/7" in with_format
     assert "24/7" in resolved(query.format("$site"), last(year, 1), CHOSEN)
+
+
+def test_range_that_ends_at_midnight_has_no_bar_of_the_next_day(year: Year) -> None:
+    """A range of two days from midnight to midnight has two bars, also of savings, and 48 hours."""
+    start, _ = local_days((year.now - timedelta(days=12)).date(), 2)
+    two_days = TimeRange(start, start + timedelta(days=2))
+    for dashboard, title in (
+        ("energy-history", "Days"),
+        ("energy-history", "Savings of days ($currency)"),
+        ("battery-and-pv", "Charged and discharged"),
+        ("grid", "Bought and sold"),
+    ):
+        assert len(rows(year, panel(dashboard, title), two_days)) == 2
+    assert len(rows(year, panel("energy-history", "When energy is bought"), two_days)) == 48
+
+
+def test_energy_of_the_range_includes_the_current_quarter_hour(year: Year) -> None:
+    """At 14:41 the energies of the last hours go up to 14:41, wherever the last quarter hour began."""
+    for minutes in (0, 3, 11):
+        end = year.now - timedelta(minutes=minutes)
+        start = end.replace(minute=0) - timedelta(hours=1)
+        shown = chosen_energy_at(year, TimeRange(start, end))
+        truth = year.truth.energy(start, end)
+        assert shown["Home"] == pytest.approx(truth["home"], abs=0.001)
+        assert shown["PV"] == pytest.approx(truth["pv"], abs=0.001)
+
+
+def chosen_energy_at(year: Year, time_range: TimeRange) -> Row:
+    """What "Energy in the chosen range" showed at the end of the range."""
+    shown = panel("energy-flows", "Energy in the chosen range")
+    then = [as_of(time_range.end, each) for each in statements(shown, time_range)]
+    (row,) = transformed(shown, [row for each in then for row in year.server.query(each, "ess")], ZONE)
+    return row
+
+
+def test_energy_today_is_that_of_today(year: Year) -> None:
+    """Energy today is the same whichever range is chosen, and none is shown before today has some."""
+    shown = panel("energy-flows", "Energy today")
+    assert "timeFrom" not in shown
+    midnight = local_days(year.now.astimezone(ZONE).date()).start
+    truth = year.truth.energy(midnight, year.now.replace(minute=30))
+    for time_range in (last(year, 1), local_days((year.now - timedelta(days=200)).date())):
+        (row,) = rows(year, shown, time_range)
+        assert row["Home"] == pytest.approx(truth["home"], rel=0.05)
+        assert row["Bought"] == pytest.approx(truth["bought"], abs=0.05)
+    tomorrow = year.now + timedelta(days=1)
+    asked = statements(shown, last(year, 1))
+    assert not any(year.server.query(as_of(tomorrow, each), "ess") for each in asked)
+
+
+@pytest.mark.parametrize(
+    ("dashboard", "title"),
+    [
+        ("energy-flows", "Power"),
+        ("energy-flows", "State of charge over time"),
+        ("energy-flows", "Averages of ten samples"),
+        ("battery-and-pv", "Battery power"),
+        ("battery-and-pv", "Voltage of the strings"),
+        ("grid", "Frequency"),
+        ("recorder", "Sample age"),
+    ],
+)
+@pytest.mark.parametrize("hours", [1, 2, 4])
+def test_short_range_of_last_year_has_curves(year: Year, dashboard: str, title: str, hours: int) -> None:
+    """Two hours of half a year ago, when no sample is kept any more, are read from minutes."""
+    noon = local_days((year.now - timedelta(days=180)).date()).start + timedelta(hours=12)
+    shown = panel(dashboard, title)
+    found = [
+        row
+        for answer in answers(year, shown, TimeRange(noon, noon + timedelta(hours=hours)))
+        for row in answer
+    ]
+    assert any(isinstance(value, float | int) for row in found for value in values(row).values())
+
+
+def test_nights_do_not_lower_the_voltage_of_a_year(year: Year) -> None:
+    """In a year the voltage of a string is that of its hours with light."""
+    shown = panel("battery-and-pv", "Voltage of the strings")
+    found = [row for answer in answers(year, shown, last(year, 365)) for row in answer]
+    volts = [value for row in found for value in values(row).values() if value is not None]
+    assert len(volts) > 700
+    assert min(volts) > 50
+
+
+def test_submeter_is_shown_by_its_device(year: Year) -> None:
+    """Power, energy of a day and bars of days of a submeter are those of its constant power."""
+    day = local_days((year.now - timedelta(days=3)).date())
+    power = rows(year, panel("energy-flows", "Power of submeters"), day)
+    assert {row["device"] for row in power} == {SUBMETER}
+    assert {row["Power"] for row in power} == {SUBMETER_W}
+    (chosen,) = rows(year, panel("energy-flows", "Energy of submeters in the chosen range"), day)
+    assert chosen["Energy"] == pytest.approx(SUBMETER_W * 24 / 1000)
+    (bar,) = rows(year, panel("energy-history", "Submeters by day"), day)
+    assert (bar["device"], bar["time"]) == (SUBMETER, day.start.timestamp() * 1e9)

@@ -8,8 +8,8 @@ import pytest
 from tests.grafana.as_grafana import TimeRange, resolved
 from tests.grafana.pages import CHOSEN, DASHBOARDS, panel
 from tests.grafana.test_year import last, local_days, number, rows, table, values
-from tests.grafana.year import PAUSE_DAYS, PAUSE_SECONDS, ZONE, Year
-from tests.support.influxd import Row
+from tests.grafana.year import PAUSE_DAYS, PAUSE_SECONDS, SHORT_PAUSE_SECONDS, ZONE, Year
+from tests.support.influxd import Row, as_of
 
 
 def pause(year: Year) -> TimeRange:
@@ -110,3 +110,48 @@ def test_annotations_mark_restarts_and_alerts(year: Year) -> None:
         alerts = dashboard["annotations"]["list"][0]
         assert (alerts["builtIn"], alerts["enable"]) == (1, True)
         assert alerts["datasource"]["uid"] == "-- Grafana --"
+
+
+@pytest.mark.parametrize(("hours", "percent"), [(1, 100), (24, 100 * (1 - SHORT_PAUSE_SECONDS / 86_400))])
+def test_coverage_is_of_the_range_that_is_chosen(year: Year, hours: int, percent: float) -> None:
+    """The last hour and the last day are covered but for the pause in them, wherever hours begin."""
+    covered = number(year, "energy-history", "Data coverage", last(year, hours / 24))["Coverage"]
+    assert covered == pytest.approx(percent, abs=0.15)
+
+
+def test_coverage_counts_the_time_before_the_first_data(year: Year) -> None:
+    """Of a range that began before anything was recorded, that part is not covered."""
+    first = datetime.fromtimestamp(year.truth.spans[0].start_s, ZONE)
+    for days in (3, 30):
+        chosen = TimeRange(first - timedelta(days=days), first + timedelta(days=days))
+        covered = number(year, "energy-history", "Data coverage", chosen)["Coverage"]
+        assert covered == pytest.approx(50, abs=0.2)
+
+
+def test_coverage_over_time_has_no_cut_piece(year: Year) -> None:
+    """Each piece but that of a pause is whole, also the first and the last one; one without data is 0."""
+    found = rows(year, panel("energy-history", "Data coverage over time"), last(year, 15))
+    assert [row["Coverage"] for row in found] == pytest.approx([100] * len(found), abs=1)
+    first = datetime.fromtimestamp(year.truth.spans[0].start_s, ZONE)
+    chosen = TimeRange(first - timedelta(days=4), first + timedelta(days=4))
+    assert rows(year, panel("energy-history", "Data coverage over time"), chosen)[0]["Coverage"] == 0
+
+
+def test_outage_that_goes_on_is_marked_from_its_start(year: Year) -> None:
+    """Half an hour after the last data a region is marked, from the last data to the end of the range."""
+    (found,) = (
+        each
+        for each in DASHBOARDS["energy-flows"]["annotations"]["list"]
+        if each["name"] == "Gaps: without an end"
+    )
+    for minutes, marks in ((2, 0), (33, 1)):
+        now = year.now + timedelta(minutes=minutes)
+        for hours in (0.25, 24):
+            chosen = TimeRange(now - timedelta(hours=hours), now)
+            asked = as_of(now, resolved(found["target"]["query"], chosen, CHOSEN))
+            marked = year.server.query(asked, "ess")
+            assert len(marked) == marks
+            for mark in marked:
+                assert mark["time"] == (year.truth.end_s - 60) * 10**9
+                assert mark["until"] == round(now.timestamp() * 1000)
+                assert minutes - 3 <= mark["minutes"] <= minutes

@@ -50,6 +50,9 @@ PAUSE_DAYS, PAUSE_SECONDS = 20, 3 * 3600
 SHORT_PAUSE_AGO, SHORT_PAUSE_SECONDS = 7200, 600
 """Two hours before the end ten minutes of samples are missing."""
 
+SUBMETER, SUBMETER_W = "heat_pump", 400.0
+"""A submeter of the first site, and the power that it draws all the time."""
+
 _PROFILES = Path(__file__).parents[2] / "config" / "profiles"
 _LINES_A_WRITE = 10_000
 _ESCAPES = str.maketrans({",": "\\,", " ": "\\ ", "=": "\\="})
@@ -76,7 +79,7 @@ class Truth(NamedTuple):
 
     def energy(self, start: datetime, end: datetime) -> dict[str, float]:
         """Energies in kWh between two moments; what has no counter only where it was recorded."""
-        names = ("home", "pv", "bought", "sold", "charged", "discharged", "lost", "stored")
+        names = ("home", "pv", "bought", "sold", "charged", "discharged", "lost", "pv_to_grid", "pv_given")
         total = dict.fromkeys(names, 0.0)
         for span in self.spans:
             hours = (
@@ -92,9 +95,11 @@ class Truth(NamedTuple):
                 total["home"] += span.home_w * hours / 1000
                 total["pv"] += span.pv_w * hours / 1000
                 total["lost"] += span.loss_w * hours / 1000
-                # PV serves the home first, then the battery; what else charges it is from the grid.
-                spare_w = max(0.0, span.pv_w - span.home_w)
-                total["stored"] += max(0.0, -span.battery_w - spare_w) * hours / 1000
+                ac_w = span.pv_w + span.battery_w - span.loss_w
+                flow = balance(ac_w, span.pv_w, span.battery_w, span.meter_w)
+                total["pv_to_grid"] += flow["pv_to_grid"] * hours / 1000
+                given_w = flow["pv_to_home"] + flow["pv_to_battery"] + flow["pv_to_grid"]
+                total["pv_given"] += given_w * hours / 1000
         return total
 
     def day(self, day: date) -> dict[str, float]:
@@ -163,6 +168,7 @@ def fill(server: Influxd, end_s: int, step_seconds: int) -> Truth:
         for step in steps(query, sampled if of_samples else begin, end, ZONE):
             for statement in step.statements(lambda asked: _tagged(server.query(asked)), begin):
                 server.query(statement, "ess")
+    _submeter(server, begin, end)
     daily = DailySavings(
         InfluxServer(Connection(server.url)), parse_tariffs(tariff_text(end), "t", {}), str(ZONE)
     )
@@ -224,6 +230,20 @@ def _span(start_s: int, seconds: int, state: PlantState, *, recorded: bool) -> S
     home_w, meter_w = state.home_power_cw / 100, state.meter_power_cw / 100
     pv_w, battery_w = float(sum(state.pv_powers_w)), float(state.battery_power_w)
     return Span(start_s, seconds, home_w, pv_w, meter_w, battery_w, float(state.loss_w), recorded)
+
+
+def _submeter(server: Influxd, begin: datetime, end: datetime) -> None:
+    """The energies of a heat pump that draws the same power all the time."""
+    batch, tags = _Batch(server, "rollups"), f"device={SUBMETER},site={SITE.translate(_ESCAPES)}"
+    day = begin.astimezone(ZONE).date()
+    midnights = {round(datetime.combine(day + timedelta(days=n), datetime.min.time(), ZONE).timestamp())
+                 for n in range(1, DAYS + 1)}  # fmt: skip
+    for at_s in range(min(midnights), int(end.timestamp()), 900):
+        of_day = [("energy_1d", SUBMETER_W * 24)] if at_s in midnights else []
+        of_hour = [("energy_1h", SUBMETER_W)] if at_s % 3600 == 0 else []
+        for name, watt_hours in (("energy_15m", SUBMETER_W / 4), *of_hour, *of_day):
+            batch.add(f"{name},{tags} submeter_import={watt_hours / 1000} {at_s}000000000")
+    batch.flush()
 
 
 class _Batch:
@@ -323,7 +343,10 @@ def _sample(batch: _Batch, site: str, state: PlantState) -> None:
     tag, stamp = site.translate(_ESCAPES), (state.at_s - 1) * 10**9
     batch.add(f"pcs,device=pcs,site={tag} {_text(pcs)} {stamp}")
     batch.add(f"powermeter,device=meter,site={tag} {_text(meter)} {stamp}")
-    batch.add(f"flow,device=pcs,site={tag} {_text(_flow(state))} {stamp}")
+    flow = _flow(state)
+    batch.add(f"flow,device=pcs,site={tag} {_text(flow)} {stamp}")
+    energies = {name: watts / 3_600_000 for name, watts in flow.items()}
+    batch.add(f"energy,device=pcs,site={tag} {_text(energies)} {stamp}")
 
 
 def _with_extremes(values: dict[str, float], names: Sequence[str]) -> dict[str, float]:

@@ -19,9 +19,9 @@ PCS = Profile(
     unit=1,
     function=3,
     registers=(
-        Register(0x10, "active_power", "s32", extremes=True),
+        Register(0x10, "active_power", "s32", unit="W", low=-20_000, high=20_000, extremes=True),
         Register(0x12, "pv1_power", "s32"),
-        Register(0x14, "energy", "u32", kind="counter"),
+        Register(0x14, "energy", "u32", unit="kWh", kind="counter"),
         Register(0x16, "status", "u32", kind="state"),
     ),
     derived=(DerivedField("pv_power", ("pv1_power",), extremes=True),),
@@ -33,9 +33,9 @@ METER = Profile(
     unit=1,
     function=3,
     registers=(
-        Register(0x20, "active_import", "u64", kind="counter"),
-        Register(0x24, "active_export", "u64", kind="counter"),
-        Register(0x28, "active_power", "s32", extremes=True),
+        Register(0x20, "active_import", "u64", unit="kWh", kind="counter"),
+        Register(0x24, "active_export", "u64", unit="kWh", kind="counter"),
+        Register(0x28, "active_power", "s32", unit="W", low=-20_000, high=20_000, extremes=True),
     ),
     role="grid_meter",
     quantities=(

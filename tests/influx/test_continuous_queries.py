@@ -3,6 +3,7 @@
 import re
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from random import Random
@@ -165,56 +166,39 @@ def test_no_result_has_the_name_of_another() -> None:
     assert 'max("battery_soc") AS "battery_soc_maximum"' in minutes.select
 
 
-def test_counter_is_the_truth_and_power_is_stored_beside_it(influxd: Influxd) -> None:
-    """Energy with a counter is what the counter gained; the integral has a name of its own."""
+def test_energies_of_longer_times_are_the_sums_of_ten_seconds(influxd: Influxd) -> None:
+    """A counted flow has its integral beside it, and a submeter is a series of its own."""
     lines = []
-    for minute in range(-1, 60):
-        at = START + timedelta(minutes=minute)
-        counter = 500.0 + 0.03 * (minute + 1)
-        lines.append(line("powermeter", at, {"active_import": counter, "active_export": 9.0}))
-        if minute >= 0:
-            lines.append(line("flow", at, {"grid_import": 1200.0, "home": 1500.0, "loss": -60.0}))
+    for number in range(360):
+        at = START + timedelta(seconds=10 * number)
+        energy = {"grid_import": 0.005, "grid_import_integrated": 0.0049, "home": 0.006, "loss": -0.001}
+        lines.append(line("energy_10s", at, energy, "pcs"))
+        lines.append(line("energy_10s", at, {"submeter_import": 0.002}, "heat_pump"))
     influxd.write(b"\n".join(lines), "ess")
-    set_up(influxd).backfill(START - timedelta(minutes=1), START + timedelta(hours=1), NOW, quiet)
-    (day,) = influxd.query(
-        "SELECT sum(grid_import) AS counted, sum(grid_import_integrated) AS integrated, sum(home) AS home, "
-        "sum(loss) AS loss, sum(grid_export) AS sold FROM rollups.energy_1d",
-        "ess",
-    )
-    assert day["counted"] == pytest.approx(1.8)
-    assert day["integrated"] == pytest.approx(1.2)
-    assert day["home"] == pytest.approx(1.5)
-    assert day["loss"] == pytest.approx(-0.06)
-    assert day["sold"] == 0.0
+    heat_pump = replace(METER, name="heat-pump", device="heat_pump", unit=2, role="submeter")
+    devices = set_up(influxd, profiles=(PCS, METER, heat_pump))
+    devices.backfill(START, START + timedelta(hours=1), NOW, quiet)
+    quarter = {"grid_import": 0.45, "grid_import_integrated": 0.441, "home": 0.54, "loss": -0.09}
+    for measurement, share in (("energy_15m", 1), ("energy_1h", 4), ("energy_1d", 4)):
+        rows = influxd.query(f"SELECT * FROM rollups.{measurement}", "ess")
+        assert len(rows) == 8 // share
+        for row in rows:
+            of_device = {"pcs": quarter, "heat_pump": {"submeter_import": 0.18}}[row["device"]]
+            found = {name: value for name, value in row.items() if isinstance(value, float)}
+            assert found == pytest.approx({name: share * kwh for name, kwh in of_device.items()})
 
 
-def test_counter_that_starts_again_gains_nothing(influxd: Influxd) -> None:
-    """A replaced meter is no negative energy."""
-    counters = [1000.0, 1001.0, 5.0, 6.5]
+def test_power_and_counters_alone_are_no_energy(influxd: Influxd) -> None:
+    """Energies are those that the recorder derived: no query computes them from power or counters."""
+    at = START + timedelta(minutes=1)
     lines = [
-        line("powermeter", START + timedelta(minutes=15 * number), {"active_import": value})
-        for number, value in enumerate(counters)
+        line("flow", at, {"home": 6000.0}, "pcs"),
+        line("powermeter", START, {"active_import": 1.0}),
+        line("powermeter", at, {"active_import": 2.0}),
     ]
     influxd.write(b"\n".join(lines), "ess")
     set_up(influxd).backfill(START, START + timedelta(hours=1), NOW, quiet)
-    rows = influxd.query("SELECT grid_import FROM rollups.energy_15m", "ess")
-    assert [row["grid_import"] for row in rows] == [1.0, 1.5]
-
-
-def test_gap_adds_no_energy_to_what_power_integrates_to(influxd: Influxd) -> None:
-    """Two hours without samples add nothing to an integral, and a counter knows what it missed."""
-    lines = []
-    for minute in (*range(30), *range(150, 180)):
-        at = START + timedelta(minutes=minute)
-        lines.append(line("flow", at, {"home": 6000.0}))
-        lines.append(line("powermeter", at, {"active_import": 0.1 * minute}))
-    influxd.write(b"\n".join(lines), "ess")
-    set_up(influxd).backfill(START, START + timedelta(hours=3), NOW, quiet)
-    (day,) = influxd.query(
-        "SELECT sum(home) AS home, sum(grid_import) AS counted FROM rollups.energy_1d", "ess"
-    )
-    assert day["home"] == pytest.approx(6.0)
-    assert day["counted"] == pytest.approx(17.9 - 1.4)
+    assert influxd.query("SELECT * FROM rollups./energy.*/", "ess") == []
 
 
 @pytest.mark.parametrize(("day", "hours"), [(date(2026, 3, 29), 23), (date(2026, 10, 25), 25)])
@@ -223,7 +207,7 @@ def test_days_of_23_and_25_hours_are_whole(influxd: Influxd, day: date, hours: i
     before = datetime.combine(day - timedelta(days=1), datetime.min.time(), BERLIN)
     after = datetime.combine(day + timedelta(days=2), datetime.min.time(), BERLIN)
     first, last = int(before.timestamp()), int(after.timestamp())
-    lines = [line("flow", at * NS, {"home": 1000.0}) for at in range(first, last, 60)]
+    lines = [line("energy_10s", at * NS, {"home": 1 / 60}, "pcs") for at in range(first, last, 60)]
     influxd.write(b"\n".join(lines), "ess")
     set_up(influxd).backfill(before, after, NOW, quiet)
     expected = {day - timedelta(days=1): 24.0, day: float(hours), day + timedelta(days=1): 24.0}
@@ -236,7 +220,10 @@ def test_hours_of_a_half_hour_zone_begin_by_local_time(influxd: Influxd) -> None
     """In India an hour begins at half past in UTC, and a day at 18:30."""
     zone = ZoneInfo("Asia/Kolkata")
     midnight = datetime(2026, 7, 2, tzinfo=zone)
-    lines = [line("flow", midnight + timedelta(minutes=minute), {"home": 600.0}) for minute in range(24 * 60)]
+    lines = [
+        line("energy_10s", midnight + timedelta(minutes=minute), {"home": 0.01}, "pcs")
+        for minute in range(24 * 60)
+    ]
     influxd.write(b"\n".join(lines), "ess")
     set_up(influxd, timezone="Asia/Kolkata").backfill(midnight, midnight + timedelta(days=1), NOW, quiet)
     hours = influxd.query("SELECT home FROM rollups.energy_1h", "ess")
@@ -248,9 +235,9 @@ def test_hours_of_a_half_hour_zone_begin_by_local_time(influxd: Influxd) -> None
 
 def test_backfill_twice_changes_nothing(influxd: Influxd) -> None:
     """A second backfill writes the same points over the first."""
-    lines = [
-        line("flow", START + timedelta(seconds=10 * number), {"home": float(number)}) for number in range(500)
-    ]
+    times = [START + timedelta(seconds=10 * number) for number in range(500)]
+    lines = [line("flow", at, {"home": float(number)}) for number, at in enumerate(times)]
+    lines += [line("energy_10s", at, {"home": number / 360_000}) for number, at in enumerate(times)]
     influxd.write(b"\n".join(lines), "ess")
     seen: list[tuple[int, int]] = []
     content = []
@@ -267,7 +254,7 @@ def test_live_energy_of_today_is_there_at_once(tmp_path: Path) -> None:
     with Influxd(tmp_path) as influxd:
         set_up(influxd).apply()
         eight_minutes_ago = time.time_ns() - 8 * 60 * NS
-        influxd.write(line("flow_1m", eight_minutes_ago, {"home": 6000.0}, "flow"), "ess", "rollups")
+        influxd.write(line("energy_10s", eight_minutes_ago, {"home": 0.1}, "pcs"), "ess")
         # A server that was started runs each query at once, and not only every five minutes.
         influxd.stop()
         influxd.start()
@@ -280,7 +267,7 @@ def test_live_energy_of_today_is_there_at_once(tmp_path: Path) -> None:
 
 
 def test_table_has_one_query_for_each_result() -> None:
-    """Two profiles give averages, minutes and hours each, and one set of energies with one counter source."""
+    """Two profiles give averages, minutes and hours each, and one set of energies."""
     queries = statements("ess", (PCS, METER), PolicyNames(), "Europe/Berlin")
     assert [query.name for query in queries] == [
         "pcs_avg10",
@@ -293,7 +280,6 @@ def test_table_has_one_query_for_each_result() -> None:
         "flow_1h",
         "recorder_1h",
         "energy_15m",
-        "energy_15m_powermeter",
         "energy_1h",
         "energy_1d",
     ]

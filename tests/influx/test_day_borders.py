@@ -11,9 +11,9 @@ from recorder.influx.day_borders import DayBorders
 from recorder.influx.savings import DailySavings
 from recorder.influx.server import Connection, InfluxServer
 from recorder.influx.setup import SetUp
+from recorder.tariffs.model import parse_tariffs
 from tests.influx.plant import NS, line, quiet, set_up
 from tests.support.influxd import Influxd, Row
-from recorder.tariffs.model import parse_tariffs
 
 BEGIN = datetime(2026, 10, 20, 9, 7, tzinfo=UTC)
 NOW = datetime(2026, 10, 30, 12, tzinfo=UTC)
@@ -78,7 +78,8 @@ def content(influxd: Influxd) -> dict[str, list[Row]]:
 
 
 def energy(influxd: Influxd, measurement: str = "energy_1d") -> float:
-    return sum(row["home"] for row in influxd.query(f"SELECT home FROM rollups.{measurement}", "ess"))
+    rows = influxd.query(f"SELECT home FROM rollups.{measurement}", "ess")
+    return sum(float(row["home"]) for row in rows)
 
 
 def assert_same(found: dict[str, list[Row]], expected: dict[str, list[Row]]) -> None:

@@ -282,6 +282,7 @@ def test_scan_of_late_text_is_not_cut() -> None:
     for start in range(0, len(text), 200):
         points += pipeline.feed(text[start : start + 200], late_ns)
         points += pipeline.expire(late_ns + 10**9)
+    points += pipeline.finish()
     meter = [point for point in points if point.measurement == "powermeter"]
     assert [point.fields.keys() for point in meter] == [
         sample.fields.keys() for sample in truth if sample.device == "powermeter"

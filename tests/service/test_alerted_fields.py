@@ -14,7 +14,7 @@ from tests.support.service import Service
 
 _MADE_OF = {"pcs_1h": "pcs", "pcs_1m": "pcs", "powermeter_1h": "powermeter", "flow_1m": "flow"}
 
-_NO_FIELDS = {"site", "device", "source", "rollups", "value", "words", "samples", "share"}
+_NO_FIELDS = {"site", "device", "source", "rollups", "value", "words", "samples", "share", "pv"}
 
 
 def fields(influxd: Influxd, measurement: str) -> set[str]:

@@ -26,8 +26,8 @@ class Decoder:
     def __init__(self, profiles: Sequence[Profile] = ()) -> None:
         self.counts: Counter[str] = Counter()
         self._text = SyscallDecoder(self.counts)
-        self._buses = Buses(self.counts)
         self._catalogue = Catalogue(profiles) if profiles else shipped_profiles()
+        self._buses = Buses(self.counts, self._catalogue.narrowest_other)
 
     def feed(self, text: bytes) -> list[tuple[str, int | None, dict[str, float]]]:
         """Give what the next bytes of the stream complete."""
@@ -38,10 +38,13 @@ class Decoder:
                 continue
             bus = self._buses.bus((transfer.process, transfer.descriptor))
             if transfer.written:
-                bus.wrote(transfer.data, complete=transfer.complete)
+                bus.wrote(transfer.data, complete=transfer.complete, stamped=transfer)
                 continue
             exchanges = bus.read(
-                transfer.data, complete=transfer.complete, captured_at_ns=transfer.stamped_at_ns
+                transfer.data,
+                complete=transfer.complete,
+                captured_at_ns=transfer.stamped_at_ns,
+                stamped=transfer,
             )
             for unit, function, address, register_bytes, at_ns in exchanges:
                 planned = self._catalogue.plan(unit, function, address, len(register_bytes) // 2)

@@ -19,7 +19,7 @@ HOME = SiteMap({}, "home")
 class Recording:
     """A handler that keeps what it was fed."""
 
-    def __init__(self, site: str) -> None:
+    def __init__(self, site: str, _address: str = "") -> None:
         self.site = site
         self.text = b""
         self.finished = 0
@@ -50,7 +50,7 @@ async def listening(
 ) -> AsyncIterator[tuple[StraceTcpListener, list[Recording]]]:
     opened: list[Recording] = []
 
-    def open_stream(site: str) -> Recording:
+    def open_stream(site: str, _address: str) -> Recording:
         opened.append(Recording(site))
         return opened[-1]
 

@@ -55,7 +55,7 @@ def test_disk_that_is_full_at_any_page_counts_nothing_twice(tmp_path: Path, page
     """Wherever in a minute's writing the disk is full, each kWh and each series is there once afterwards."""
     clock = Clock()
     store = opened(tmp_path, clock)
-    minutes = [point(NOW + 60 * n, "powermeter", "meter", active_import=100.0 + 0.01 * n) for n in range(200)]
+    minutes = [point(NOW + 60 * n, "energy_10s", "meter", grid_import=0.01) for n in range(200)]
     clock.now_s += 100 * 60
     store.observe(minutes[:100])
     assert store.flush()
@@ -71,6 +71,6 @@ def test_disk_that_is_full_at_any_page_counts_nothing_twice(tmp_path: Path, page
     store.close()
     again = opened(tmp_path, clock)
     answer = history(again, Question("home", NOW, NOW + 86400, DAY))
-    assert answer["totals"]["energy"]["grid_import"] == pytest.approx(1.99)
+    assert answer["totals"]["energy"]["grid_import"] == pytest.approx(2.0)
     assert means(again, "power") == [7.0, 5.0]
     again.close()

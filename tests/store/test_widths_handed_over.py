@@ -362,7 +362,7 @@ def test_quarters_make_local_hours() -> None:
 
 def test_renamed_measurement_is_handed_over(influxd: Influxd, tmp_path: Path) -> None:
     """What was recorded before a measurement and a field were renamed is handed over under the old names."""
-    handed = database(influxd, "handed")
+    database(influxd, "handed")
     alone = recorded_alone(tmp_path, samples(day_at(26), NOW))
     alone.close()
     renamed = replace(

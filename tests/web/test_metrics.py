@@ -18,6 +18,7 @@ REPORT = {
     "version": "1",
     "started": 0.0,
     "devices": [],
+    "clock": {"steps": 0, "last_step": None},
     "sources": [],
     "queue": {"points": 0, "bytes": 0, "oldest_age_seconds": 0.0, "dropped": 0, "damaged": 0},
     "influxdb": {

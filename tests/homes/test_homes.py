@@ -1,0 +1,138 @@
+"""Two hours of each home: what the page and InfluxDB say of its energy is what the plant did."""
+
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from recorder.simulator.homes import HOMES
+from recorder.simulator.stream import ExpectedSample
+from tests.homes.recording import (
+    FIGURES,
+    LARGEST_DEVIATION,
+    Case,
+    Recorded,
+    deviation,
+    figures,
+    figures_of_api,
+    from_api,
+    from_influxdb,
+    record,
+    replay,
+)
+from tests.support.home_truth import AcSide, flows_of, total
+from tests.support.influxd import Influxd
+
+BERLIN = ZoneInfo("Europe/Berlin")
+HOURS = 2
+STARTS = {
+    "night-charge": datetime(2026, 1, 14, 2, tzinfo=BERLIN),
+    "heat-pump": datetime(2026, 3, 20, 10, tzinfo=BERLIN),
+    "two-inverters": datetime(2026, 6, 21, 6, 30, tzinfo=BERLIN),
+}
+QUARTER = 900
+NS = 10**9
+
+
+class TwoHours(NamedTuple):
+    """A recorded home, with the answers of the page and of InfluxDB about it, by quarter of an hour."""
+
+    recorded: Recorded
+    answer: dict[str, Any]
+    rollups: dict[int, dict[str, float]]
+    flows: dict[int, dict[str, float]]
+
+
+@pytest.fixture(scope="module", params=HOMES)
+def two_hours(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> TwoHours:
+    """Record two hours of one home."""
+    home, directory = request.param, tmp_path_factory.mktemp("home")
+    start = STARTS.get(home, datetime(2026, 6, 21, 17, tzinfo=BERLIN))
+    case = Case(home, start, HOURS * 3600)
+    recorded = record(case, directory / "home", keep=True)
+    end_s = case.start_s + case.seconds + QUARTER
+    with _influxd(directory) as influxd:
+        replay(recorded, influxd, "ess")
+        (answer,) = from_api(recorded, [(case.start_s, end_s, "15m")])
+        rollups = from_influxdb(influxd, "ess", "energy_15m", case.start_s, end_s)
+        flows = {
+            row["time"]: {name: value for name, value in row.items() if isinstance(value, float | int)}
+            for row in influxd.query('SELECT * FROM "flow"', "ess")
+        }
+    return TwoHours(recorded, answer, rollups, flows)
+
+
+def _influxd(directory: Path) -> Influxd:
+    return Influxd(directory / "influxd", sections={"continuous_queries": {"enabled": "false"}})
+
+
+def test_energies_are_those_of_the_plant(two_hours: TwoHours) -> None:
+    """Each energy and both ratios are within 0.5 % of the truth, on the page and in InfluxDB."""
+    truth = figures(total(two_hours.recorded.truth.quarters.values()))
+    assert_same(figures_of_api(two_hours.answer), truth)
+    assert_same(figures(total(two_hours.rollups.values())), truth)
+
+
+def assert_same(found: dict[str, float | None], truth: dict[str, float | None]) -> None:
+    far = {
+        name: (found[name], truth[name])
+        for name in FIGURES
+        if deviation(name, found[name], truth[name]) > LARGEST_DEVIATION
+    }
+    assert not far
+
+
+def test_page_and_influxdb_say_the_same_of_each_quarter_hour(two_hours: TwoHours) -> None:
+    """Every flow of every quarter of an hour, but for what rounding does."""
+    answer = two_hours.answer
+    for index, at_s in enumerate(answer["time"]):
+        rollup = two_hours.rollups.get(at_s, {})
+        for name, column in answer["energy"].items():
+            assert (column[index] or 0.0) == pytest.approx(rollup.get(name, 0.0), abs=2e-6), (at_s, name)
+
+
+def test_flows_are_the_balance_of_the_latest_samples(two_hours: TwoHours) -> None:
+    """At every single moment each flow is what DESIGN.md makes of the samples up to then."""
+    expected = dict(_expected_flows(two_hours.recorded))
+    found = two_hours.flows
+    # Before every inverter has spoken there is no balance.
+    first_ns = min(found)
+    assert first_ns < two_hours.recorded.case.start_s * NS + 5 * NS
+    assert found.keys() == {at_ns for at_ns in expected if at_ns >= first_ns}
+    for at_ns, flows in found.items():
+        for name, watts in expected[at_ns].items():
+            assert flows[name] == pytest.approx(watts, abs=0.011), (at_ns, name)
+
+
+def _expected_flows(recorded: Recorded) -> Iterator[tuple[int, dict[str, float]]]:
+    inverters = {device.name for device in HOMES[recorded.case.home].devices} & {"pcs", "inverter"}
+    latest: dict[str, ExpectedSample] = {}
+    for sample in sorted(recorded.samples, key=lambda one: one.at_ns):
+        latest[sample.device] = sample
+        wanted = sample.device in inverters or (not inverters and sample.device == "powermeter")
+        if wanted and latest.keys() >= inverters | {"powermeter"}:
+            yield sample.at_ns, flows_of(_ac_side(latest, recorded.case.pv_side))
+
+
+def _ac_side(latest: dict[str, ExpectedSample], pv_side: str) -> AcSide:
+    pcs, inverter = (latest[name].fields if name in latest else {} for name in ("pcs", "inverter"))
+    return AcSide(
+        inverters=pcs.get("active_power", 0.0) + inverter.get("ac_power", 0.0),
+        grid=latest["powermeter"].fields["active_power"],
+        battery=pcs.get("battery_power", 0.0),
+        pv=pcs.get("pv_power", 0.0) + inverter.get("pv_power" if pv_side == "dc" else "ac_power", 0.0),
+    )
+
+
+def test_heat_pump_is_shown_as_a_part_of_the_home(two_hours: TwoHours) -> None:
+    """The submeter's energy is beside the flows, and only where there is one."""
+    answer = two_hours.answer["totals"]["submeters"]
+    if two_hours.recorded.case.home != "heat-pump":
+        assert answer == {}
+        return
+    truth = total(two_hours.recorded.truth.quarters.values())["heat_pump"]
+    assert answer["heat_pump"] == pytest.approx(truth, abs=0.011)
+    assert total(two_hours.rollups.values())["submeter_import"] == pytest.approx(truth, abs=0.011)
