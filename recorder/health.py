@@ -75,12 +75,18 @@ def problems_of(facts: Facts) -> tuple[str, ...]:
     return tuple(problems)
 
 
+def notes_of(facts: Facts) -> tuple[str, ...]:
+    """Tell what makes some figures incomplete for a while, or needs a decision, though nothing is wrong."""
+    return tuple(text for text in (facts.store.note, *facts.influx.notes) if text)
+
+
 def health_of(facts: Facts) -> Health:
     """Give the answer of `/healthz`."""
     influx = facts.influx
     return Health(
         problems_of(facts),
         {
+            "notes": notes_of(facts),
             "sample_age_seconds": {f"{site}/{device}": age for (site, device), age in facts.ages.items()},
             "sources": {source.name: source.figures for source in facts.sources},
             "clock": _clock(facts),
@@ -110,6 +116,7 @@ def report_of(facts: Facts) -> dict[str, Any]:
         "site": facts.settings.site,
         "timezone": facts.settings.timezone,
         "problems": problems,
+        "notes": notes_of(facts),
         "devices": [
             {"site": site, "device": device, **freshness(age)} for (site, device), age in facts.ages.items()
         ],

@@ -107,6 +107,15 @@ class ContinuousQuery:
         where = f"WHERE time < {instant(before)} GROUP BY * ORDER BY time DESC LIMIT {rows}"
         return f"SELECT * FROM {self._source} {where}"  # noqa: S608 - all names are quoted
 
+    def oldest_statement(self) -> str:
+        """The statement that gives the oldest point of the source."""
+        return f"SELECT * FROM {self._source} ORDER BY time LIMIT 1"  # noqa: S608 - all names are quoted
+
+    def results_statement(self, start: datetime, end: datetime) -> str:
+        """The statement that gives the results of a range."""
+        target = _path(self.database, self.policy, self.target)
+        return f"SELECT * FROM {target} WHERE {_within(start, end)}"  # noqa: S608 - all names are quoted
+
     def _statement(self, where: str) -> str:
         zone = f" TZ({text(self.timezone)})" if self.timezone else ""
         target = _path(self.database, self.policy, self.target)

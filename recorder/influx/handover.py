@@ -92,7 +92,8 @@ class HandOver:
 
     def run(self) -> None:
         """Hand over what is owed, day by day; what is not done stays remembered. Blocks."""
-        if self._store.owed is None:
+        # What is regrouped by another time zone now has days of two zones.
+        if self._store.owed is None or self._store.note:
             self.problem = ""
             return
         try:
@@ -177,6 +178,8 @@ class HandOver:
             if oldest_s is not None and any(at_s < oldest_s - MINUTE for at_s in minutes):
                 cut_s = oldest_s // MINUTE * MINUTE
             self._write(self._thinned.minutes(key, minutes), cut_s)
+        if not self._thinned.has_queries(key):
+            self._write(self._thinned.hours(key, self._read(key, _HOURS, begin_s, end_s)))
 
     def _hand_over_quarters(self, key: SeriesKey, begin_s: int, end_s: int) -> None:
         """Hand over the energies of quarters of an hour.
@@ -234,13 +237,14 @@ class HandOver:
         points: list[Iterator[Point]] = []
         since_s = self._store.energy_since_s
         buckets = self._read(key, step, begin_s, end_s)
-        if key.measurement != ENERGY:
-            points.append(thinned.hours(key, step, buckets))
+        if key.measurement != ENERGY and step is not DAY:
+            points.append(thinned.hours(key, buckets))
         if key.measurement in {ENERGY, FLOW}:
             if step is _QUARTERS:
                 self._hand_over_quarters(key, begin_s, end_s)
             else:
-                points.append(thinned.energies_of_hours(key, step, buckets, since_s))
+                if step is _HOURS:
+                    points.append(thinned.energies_of_hours(key, buckets, since_s))
                 days = self._read(key, DAY, begin_s, end_s)
                 points.append(thinned.energies("energy_1d", key, days, since_s))
         for some in points:
@@ -249,8 +253,7 @@ class HandOver:
     def _read(self, key: SeriesKey, step: Step, begin_s: int, end_s: int) -> Buckets:
         if self._stop.is_set():
             raise _Stopped
-        fields = self._thinned.fields(key)
-        return self._store.read({key: fields}, step, begin_s, end_s)[key] if fields else {}
+        return self._store.read({key: self._thinned.fields(key)}, step, begin_s, end_s)[key]
 
     def _write(self, points: Iterator[Point], anyway_s: int | None = None) -> None:
         """Write the fields of one series that InfluxDB does not have, and all of one time anyway.

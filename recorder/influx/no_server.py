@@ -26,6 +26,7 @@ class NoServer:
     problem: Final = ""
     side_problems: Final[tuple[str, ...]] = ()
     set_up_problems: Final[tuple[str, ...]] = ()
+    notes: Final[tuple[str, ...]] = ()
     late_range: Final[Mapping[str, object]] = {}
 
     def __init__(self, queue: PointQueue, store: Store) -> None:

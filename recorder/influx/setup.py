@@ -73,6 +73,8 @@ class SetUp:
         self._printed: dict[str, str] = {}
         self._told: set[str] = set()
         self.has_continuous_queries = True
+        self.on_other_timezone: Callable[[str], None] | None = None
+        """Called with the zone of installed queries by which days began so far, before they are replaced."""
 
     @property
     def problems(self) -> tuple[str, ...]:
@@ -101,6 +103,24 @@ class SetUp:
         """The continuous queries as they should be; `raw_policy` is the default one of the database."""
         names = PolicyNames(raw=raw_policy)
         return statements(self._database, self._settings.profiles, names, self._settings.timezone)
+
+    def installable_queries(self) -> tuple[ContinuousQuery, ...]:
+        """The continuous queries as they should be in the database as it is.
+
+        Raises:
+            InfluxUnreachable: Nothing answered in time.
+            InfluxRefused: The server does not carry a statement out.
+        """
+        return self.queries(_default_of(self._policies()))
+
+    def installed_timezone(self) -> str:
+        """Return the zone by which the installed queries compute days; empty where there is none.
+
+        Raises:
+            InfluxUnreachable: Nothing answered in time.
+            InfluxRefused: The server does not carry a statement out.
+        """
+        return _timezone_of(self._present_queries().get("energy_1d", ""))
 
     def backfill(
         self,
@@ -284,6 +304,11 @@ class SetUp:
         raw = _default_of(self._policies())
         wanted = {query.name: query for query in self.queries(raw)}
         present = self._present_queries()
+        installed = _timezone_of(present.get("energy_1d", ""))
+        if installed not in {"", self._settings.timezone}:
+            report.changes.append(f"days begin by {self._settings.timezone}, no longer by {installed}")
+            if self.on_other_timezone is not None:
+                self.on_other_timezone(installed)
         for name in [name for name, printed in present.items() if self._is_ours(name, printed)]:
             if name not in wanted:
                 self._drop(name)
@@ -351,6 +376,11 @@ def _default_of(policies: Mapping[str, tuple[Policy, bool]]) -> str:
 def _normalised(statement: str) -> str:
     """A statement without what servers print differently: quotes of names, and spacing."""
     return " ".join(statement.replace('"', "").split())
+
+
+def _timezone_of(printed: str) -> str:
+    found = re.search(r"TZ\('([^']+)'\)", printed)
+    return found[1] if found else ""
 
 
 def show(queries: Sequence[ContinuousQuery]) -> str:

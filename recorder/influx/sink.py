@@ -10,6 +10,8 @@ from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Final
 
+from recorder.influx.day_borders import FILE_NAME as BORDERS_FILE
+from recorder.influx.day_borders import DayBorders
 from recorder.influx.dead_letters import DIRECTORY, DeadLetters
 from recorder.influx.handover import HandOver
 from recorder.influx.influxql import parse_duration
@@ -82,6 +84,11 @@ def set_up_of(server: InfluxServer, settings: Settings, profiles: Sequence[Profi
     )
 
 
+def day_borders_of(settings: Settings, set_up: SetUp, server: InfluxServer) -> DayBorders:
+    """Give what keeps the days of that database to the time zone of the settings."""
+    return DayBorders(settings.data_dir / BORDERS_FILE, set_up, server, settings.timezone)
+
+
 def open_sink(
     settings: Settings,
     profiles: Sequence[Profile],
@@ -137,7 +144,9 @@ class InfluxSink:
         self.dead_letters = dead_letters_of(settings)
         self.repair: Repair | None = None
         self.hand_over: HandOver | None = None
+        self.day_borders: DayBorders | None = None
         if repair and self._manage:
+            self.day_borders = day_borders_of(settings, self._set_up, self._server)
             late = LateRange(settings.data_dir / FILE_NAME)
             self.repair = Repair(late, self._set_up, time.time_ns)
             if store is not None:
@@ -172,7 +181,10 @@ class InfluxSink:
         Where the continuous queries are not managed there are no energies to compute them from.
         """
         if self._manage:
-            schedule_savings(self._scheduler, DailySavings(self._server, tariffs, timezone))
+            daily = DailySavings(self._server, tariffs, timezone)
+            schedule_savings(self._scheduler, daily)
+            if self.day_borders is not None:
+                self.day_borders.savings = daily
 
     def start(self) -> None:
         """Begin to write and to audit; needs a running event loop."""
@@ -227,11 +239,16 @@ class InfluxSink:
     @property
     def side_problems(self) -> tuple[str, ...]:
         """What is wrong beside the writing of points, each with what to do about it."""
-        tasks = (self.dead_letters, self.hand_over, self.repair)
+        tasks = (self.dead_letters, self.hand_over, self.repair, self.day_borders)
         problems = [task.problem for task in tasks if task is not None and task.problem]
         if self.dead_letters.waiting:
             problems.append(_REFUSED)
         return tuple(problems)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is done to the database now that makes some figures incomplete."""
+        return (self.day_borders.note,) if self.day_borders and self.day_borders.note else ()
 
     @property
     def late_range(self) -> dict[str, object]:
@@ -264,6 +281,8 @@ class InfluxSink:
         """Compute again what the queries missed, then hand over what the store alone has. Blocks."""
         if self.repair is None:
             return
+        if self.day_borders is not None and self._set_up.has_continuous_queries:
+            self.day_borders.run(datetime.now(UTC))
         self.repair.run()
         is_settled = self.repair.late_seconds == 0 and self._set_up.has_continuous_queries
         if self.hand_over is not None and is_settled:

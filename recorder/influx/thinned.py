@@ -2,26 +2,24 @@
 
 Takes the buckets of one series, gives points of minutes, hours and energies, under the queries' own names.
 Never does I/O, and leaves out what the store does not know: the last value of a state that changed within
-a bucket.
+a bucket. What no profile names any more, as after a measurement or a field was renamed, is handed over under
+its stored name, as means.
 """
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from collections.abc import Container, Iterator, Mapping, Sequence
 from typing import Final
-from zoneinfo import ZoneInfo
 
-from recorder.influx.backfill import bucket_start
 from recorder.influx.continuous_queries import Term, minute_terms
 from recorder.points.energy import SUBMETER_FIELDS, integrated_name
 from recorder.points.flow import FLOW_FIELDS
 from recorder.points.point import Point
 from recorder.profiles.model import Profile
-from recorder.store.buckets import Cells, Step, merge
+from recorder.store.buckets import HOUR, Cells, merge
+from recorder.store.buckets import Buckets as Grid
+from recorder.store.database import EVERYTHING
 from recorder.store.thinning import ENERGY, SeriesKey
 
 FLOW: Final = "flow"
-_HOUR: Final = timedelta(hours=1)
-_HOUR_SECONDS: Final = 3600
 _WATT_SECONDS_PER_KWH: Final = 3_600_000.0
 
 Buckets = Mapping[int, Cells]
@@ -32,7 +30,7 @@ class Thinned:
     """Names what the store holds as the continuous queries do.
 
     Args:
-        profiles: the devices; a measurement that none of them names is left out.
+        profiles: the devices.
         timezone: IANA name; hours begin by it.
     """
 
@@ -42,25 +40,30 @@ class Thinned:
         self._states = {
             (one.measurement, each.name) for one in profiles for each in one.fields if each.kind == "state"
         }
-        self._zone = ZoneInfo(timezone)
+        self._fields = {name: {term.field for term in terms} for name, terms in self._terms.items()}
+        self._grid = Grid(timezone)
 
-    def fields(self, key: SeriesKey) -> Collection[str]:
-        """The fields of a series that are wanted; none of a measurement that is not known."""
+    def fields(self, key: SeriesKey) -> Container[str]:
+        """The fields of a series that are wanted."""
         if key.measurement == ENERGY:
             return (*FLOW_FIELDS, *map(integrated_name, FLOW_FIELDS), *SUBMETER_FIELDS)
-        return {term.field for term in self._terms.get(key.measurement, ())}
+        return EVERYTHING
+
+    def has_queries(self, key: SeriesKey) -> bool:
+        """Whether continuous queries compute hours from the minutes of a series."""
+        return key.measurement in self._terms
 
     def minutes(self, key: SeriesKey, minutes: Buckets) -> Iterator[Point]:
         """Give the points of minutes."""
         for at_s, cells in minutes.items():
             yield _point(f"{key.measurement}_1m", key, self._rollup(key.measurement, cells), at_s)
 
-    def hours(self, key: SeriesKey, step: Step, buckets: Buckets) -> Iterator[Point]:
+    def hours(self, key: SeriesKey, buckets: Buckets) -> Iterator[Point]:
         """Give the points of local hours, from buckets of an hour at most."""
-        for at_s, cells in self._by_hour(step, buckets).items():
+        for at_s, cells in self._by_hour(buckets).items():
             fields = self._rollup(key.measurement, cells)
             if key.measurement == FLOW and FLOW_FIELDS[0] in cells:
-                fields["coverage"] = min(1.0, cells[FLOW_FIELDS[0]][0] / _HOUR_SECONDS)
+                fields["coverage"] = min(1.0, cells[FLOW_FIELDS[0]][0] / HOUR.width_seconds)
             yield _point(f"{key.measurement}_1h", key, fields, at_s)
 
     def energies(
@@ -87,25 +90,25 @@ class Thinned:
                 fields = {}
             yield _point(target, key, fields, at_s)
 
-    def energies_of_hours(
-        self, key: SeriesKey, step: Step, buckets: Buckets, energy_since_s: int = 0
-    ) -> Iterator[Point]:
+    def energies_of_hours(self, key: SeriesKey, buckets: Buckets, energy_since_s: int = 0) -> Iterator[Point]:
         """Return the kWh of local hours, from buckets of an hour at most."""
-        return self.energies("energy_1h", key, self._by_hour(step, buckets), energy_since_s)
+        return self.energies("energy_1h", key, self._by_hour(buckets), energy_since_s)
 
-    def _by_hour(self, step: Step, buckets: Buckets) -> dict[int, Cells]:
-        """Merge buckets into local hours; one that two hours share, where hours begin at :30, is left out."""
+    def _by_hour(self, buckets: Buckets) -> dict[int, Cells]:
         hours: dict[int, Cells] = {}
         for at_s, cells in buckets.items():
-            hour = bucket_start(datetime.fromtimestamp(at_s, UTC), _HOUR, self._zone)
-            begin_s = int(hour.timestamp())
-            if at_s + step.width_seconds <= begin_s + _HOUR_SECONDS:
-                merge(hours.setdefault(begin_s, {}), cells)
+            merge(hours.setdefault(self._grid.begin(HOUR, at_s), {}), cells)
         return hours
 
     def _rollup(self, measurement: str, cells: Cells) -> dict[str, float]:
-        rolled = {term.result: self._value(measurement, term, cells) for term in self._terms[measurement]}
-        return {name: value for name, value in rolled.items() if value is not None}
+        terms = self._terms.get(measurement, ())
+        known = self._fields.get(measurement, set())
+        rolled = {name: total / weight for name, (weight, total, _, _) in cells.items() if name not in known}
+        for term in terms:
+            value = self._value(measurement, term, cells)
+            if value is not None:
+                rolled[term.result] = value
+        return rolled
 
     def _value(self, measurement: str, term: Term, cells: Cells) -> float | None:
         if term.field not in cells:

@@ -1,8 +1,8 @@
 """Hours and days of the store's file, regrouped after the time zone of the settings was changed.
 
 Takes the open file, one old day at a time, oldest first: rebuilds its rows from finer ones, by the new zone.
-Each day is one transaction together with how far the change is, so that kill -9 at any moment loses and doubles
-nothing. Bounded in memory by one day of one series.
+Each day is one transaction together with how far the change is, so that kill -9 at any moment loses and
+doubles nothing. Bounded in memory by one day of one series.
 
 What is rebuilt comes from the finest rows that still hold all of the old day: quarter hours, else hours,
 else the day itself. A row that two new days share counts with the day that holds its middle.
@@ -84,7 +84,7 @@ class ZoneChange:
         return is_last
 
     def _outdated(self, key: SeriesKey, end_s: int) -> list[tuple[Step, _Source]]:
-        """Return the widths of a series that begin elsewhere in the new zone, and what they are rebuilt from."""
+        """Return the widths of a series that begin elsewhere now, each with what it is rebuilt from."""
         days, hours = self._read(key, DAY, end_s), self._read(key, HOUR, end_s)
         has_same_days, has_same_hours = self._is_same(DAY, days), self._is_same(HOUR, hours)
         if has_same_days and has_same_hours:
@@ -112,8 +112,8 @@ class ZoneChange:
 def zone_change(database: Database, timezone: str) -> ZoneChange | None:
     """Return the change that a file needs so that its days begin by `timezone`; None where it needs none.
 
-    A change that was interrupted is finished first, to whatever zone it led. A file of an earlier version does
-    not name its zone, and has hours of UTC.
+    A change that was interrupted is finished first, to whatever zone it led. A file of an earlier version
+    does not name its zone, and has hours of UTC.
 
     Raises:
         sqlite3.Error: the file cannot be read or written.

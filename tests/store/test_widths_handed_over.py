@@ -21,7 +21,6 @@ from recorder.influx.thinned import Thinned
 from recorder.points.line_protocol import to_line
 from recorder.points.point import Point
 from recorder.points.site import Site
-from recorder.store.buckets import STEPS
 from recorder.store.store import Store, StoreLimits
 from recorder.store.thinning import SeriesKey
 from tests.influx.plant import METER, NS, PCS, SETTINGS, line, quiet
@@ -39,7 +38,7 @@ HOUR = 3600.0
 # Minutes of the 27th, quarters of an hour of the 25th and 26th, hours of the 24th, days before.
 LIMITS = StoreLimits({"1m": 36 * HOUR, "15m": 77 * HOUR, "1h": 93 * HOUR, "1d": inf}, 1 << 30)
 FOR_EVER = StoreLimits(dict.fromkeys(("1m", "15m", "1h", "1d"), inf), 1 << 30)
-_, QUARTERS, HOURS, _ = STEPS
+NOW_NS = int(NOW.timestamp()) * NS
 MINUTE_NS = 60 * NS
 SPACING_SECONDS = 30
 ROLLUPS = (
@@ -349,15 +348,44 @@ def test_damaged_mark_hands_everything_over(influxd: Influxd, tmp_path: Path) ->
     )
 
 
-def test_hours_that_two_local_hours_share_are_left_out() -> None:
-    """Where hours begin at :30, quarters of an hour make whole hours, and the store's own hours none."""
+def test_quarters_make_local_hours() -> None:
+    """Where hours begin at :30, an hour holds the quarters of an hour that it has there."""
     thinned = Thinned(PROFILES, "Asia/Kolkata")
     flow = SeriesKey("home", "flow", "pcs")
     begin_s = day(27) // NS
     cells = {"home": (900.0, 900_000.0, 900.0, 1100.0)}
-    quarters = {begin_s + 900 * number: cells for number in range(8)}
-    hours = list(thinned.hours(flow, QUARTERS, quarters))
+    hours = thinned.hours(flow, {begin_s + 900 * number: cells for number in range(8)})
     assert [(point.time_ns, point.fields["coverage"]) for point in hours] == [
         ((begin_s + offset) * NS, covered) for offset, covered in ((-1800, 0.5), (1800, 1.0), (5400, 0.5))
     ]
-    assert not list(thinned.hours(flow, HOURS, {begin_s: cells}))
+
+
+def test_renamed_measurement_is_handed_over(influxd: Influxd, tmp_path: Path) -> None:
+    """What was recorded before a measurement and a field were renamed is handed over under the old names."""
+    database(influxd, "handed")
+    alone = recorded_alone(tmp_path, samples(day_at(26), NOW))
+    alone.close()
+    renamed = replace(
+        BATTERY, measurement="inverter", registers=(replace(PCS.registers[0], name="power"),), derived=()
+    )
+    store = Store(tmp_path, LIMITS, "Europe/Berlin", (renamed, METER), NOW.timestamp)
+    assert store.flush()
+    set_up = replace(SETTINGS, profiles=(renamed, METER))
+    with closing(store):
+        server = InfluxServer(Connection(influxd.url, database="handed"))
+        hand = HandOver(
+            store, server, SetUp(server, set_up), Thinned((renamed, METER), "Europe/Berlin"), lambda: NOW_NS
+        )
+        hand.run()
+        assert (hand.problem, store.owed) == ("", None)
+    truth = [point for point in samples(day_at(26), NOW) if point.measurement == "pcs"]
+    mean = sum(point.fields["active_power"] for point in truth) / len(truth)
+    for name in ("pcs_1m", "pcs_1h"):
+        rows = influxd.query(f"SELECT mean(active_power) FROM rollups.{name}", "handed")
+        # Hours and minutes with a pause weigh as much as others.
+        assert rows[0]["mean"] == pytest.approx(mean, abs=150)
+        assert influxd.query(f"SELECT last(energy) FROM rollups.{name}", "handed")
+
+
+def day_at(number: int) -> datetime:
+    return datetime(2026, 10, number, tzinfo=ZONE)

@@ -1,4 +1,4 @@
-"""The file's hours and days after the time zone of the settings was changed: what another recorder would have."""
+"""The file's hours and days after the time zone was changed: those that another recorder would have."""
 
 import os
 import signal
@@ -253,9 +253,7 @@ def test_kill_midway_loses_and_doubles_nothing(tmp_path: Path, recorded_by: dict
         arguments = [sys.executable, "-c", CHILD, str(tmp_path)]
         with subprocess.Popen(arguments, stdout=subprocess.PIPE, env=environment) as child:
             assert child.stdout is not None
-            lines = 0
-            for line in child.stdout:
-                lines += 1
+            for lines, line in enumerate(child.stdout, 1):
                 if line == b"done\n":
                     break
                 if lines > 1:
