@@ -78,14 +78,10 @@ class CounterCheck:
 
     def clock_was_set(self, by_ns: int) -> None:
         """Move the times of readings to a clock that was set forward by `by_ns`."""
-
-        def moved(reading: Reading | None) -> Reading | None:
-            return None if reading is None else Reading(reading.kwh, reading.time_ns + by_ns)
-
-        self._states = {
-            field: CounterState(moved(state.accepted), moved(state.candidate), state.confirmations)
-            for field, state in self._states.items()
-        }
+        for one in self._counters.values():
+            one.accepted_ns += by_ns
+            if one.candidate is not None:
+                one.candidate = one.candidate._replace(time_ns=one.candidate.time_ns + by_ns)
 
     def start_from(self, readings: Mapping[str, Reading]) -> None:
         """Continue counting from the readings, by field, with which an earlier run ended."""
