@@ -45,8 +45,6 @@ _QUIET_NS: Final = 15 * _SECOND_NS
 _LONGEST_HOLD_NS: Final = 30 * _SECOND_NS
 # Within this, some text of a stream that is always late by another time was hardly late.
 _PROVEN_NS: Final = 10 * _SECOND_NS
-# A clock that drifts crosses a limit by less than this at a time.
-_DRIFT_STEP_NS: Final = _SECOND_NS // 4
 # The lowest lateness rises by at most one part in this many.
 _RISE: Final = 200
 
@@ -211,13 +209,17 @@ class ControllerClock:
         return self._decided.get(segment, self._offset_ns or 0)
 
     def end_chunk(self) -> None:
-        """Learn that all lines were placed that arrived together: a drift is corrected between chunks."""
-        offset_ns = self._offset_ns
-        if (
-            offset_ns is not None
-            and self._learning is None
-            and self._level_ns > (self._near_ns if offset_ns else self._right_ns)
-        ):
+        """Learn that all lines were placed that arrived together, and decide where that is possible."""
+        offset_ns, learning = self._offset_ns, self._learning
+        if learning is not None:
+            segment = learning.segments[-1]
+            told_ns = self._offset_told(segment)
+            live_ns = self._received_at_ns - learning.live_since_ns
+            if told_ns is not None:
+                self._settle(learning, told_ns)
+            elif learning.off_since_ns is None and live_ns >= self._settle_ns(segment):
+                self._settle(learning, segment.lowest_ns)
+        elif offset_ns is not None and self._level_ns > (self._near_ns if offset_ns else self._right_ns):
             self._step(offset_ns + self._level_ns)
 
     def forget_segments(self) -> None:
@@ -285,10 +287,11 @@ class ControllerClock:
         since_ns = stamped_at_ns - self._stamped_at_ns
         floor_ns = -since_ns + offset_ns
         if lag_ns < -limit_ns:
-            if lag_ns >= -limit_ns - _DRIFT_STEP_NS and since_ns <= _CONTIGUOUS_NS:
-                self._step(seen_ns)
-            else:
-                self._begin(stamped_at_ns, received_at_ns, None, floor_ns)
+            self._begin(stamped_at_ns, received_at_ns, None, floor_ns)
+            return
+        if since_ns > _CONTIGUOUS_NS and received_at_ns == self._received_at_ns:
+            # The bus was quiet, or the clock was set ahead while text waited.
+            self._begin(stamped_at_ns, received_at_ns, offset_ns, None)
             return
         if lag_ns > limit_ns:
             if since_ns < -_OUT_OF_ORDER_NS:
@@ -322,36 +325,45 @@ class ControllerClock:
         self._learning = _Learning((segment,), received_at_ns, received_at_ns, None)
 
     def _learn(self, learning: _Learning, stamped_at_ns: int, received_at_ns: int) -> None:
-        """Take a line while the offset is not decided; decide where it can be."""
+        """Take a line while the offset is not decided."""
         segment, seen_ns = learning.segments[-1], received_at_ns - stamped_at_ns
         live_since_ns, off_since_ns = learning.live_since_ns, learning.off_since_ns
-        if self._is_set(segment, stamped_at_ns, seen_ns):
+        anchor_ns, earlier = segment.anchor_ns, learning.segments[:-1]
+        is_set = self._is_set(segment, stamped_at_ns, seen_ns)
+        if (
+            is_set
+            and stamped_at_ns >= segment.last_ns
+            and anchor_ns is not None
+            and not segment.is_contiguous
+        ):
+            # None of these lines has the offset that they seemed to have.
+            anchor_ns, is_set = None, False
+            segment = segment._replace(anchor_ns=None)
+        is_after_pause = (
+            anchor_ns is not None
+            and stamped_at_ns > segment.last_ns + _CONTIGUOUS_NS
+            and received_at_ns == self._received_at_ns
+        )
+        if is_set or is_after_pause:
+            earlier = learning.segments
+            floor_ns = None
+            if is_set and anchor_ns is not None:
+                floor_ns, anchor_ns = segment.last_ns + anchor_ns - stamped_at_ns, None
             self._segment += 1
-            anchor_ns = segment.anchor_ns
-            floor_ns = None if anchor_ns is None else segment.last_ns + anchor_ns - stamped_at_ns
-            segment = _Segment(self._segment, None, floor_ns, False, seen_ns, stamped_at_ns, stamped_at_ns)
-            segments = (*learning.segments, segment)
+            segment = _Segment(
+                self._segment, anchor_ns, floor_ns, False, seen_ns, stamped_at_ns, stamped_at_ns
+            )
             live_since_ns, off_since_ns = received_at_ns, None
+        elif seen_ns < segment.lowest_ns - _AGREEMENT_NS:
+            live_since_ns, off_since_ns = received_at_ns, None
+        elif seen_ns > segment.lowest_ns + _AGREEMENT_NS:
+            off_since_ns = received_at_ns if off_since_ns is None else off_since_ns
         else:
-            if seen_ns < segment.lowest_ns - _AGREEMENT_NS:
-                live_since_ns, off_since_ns = received_at_ns, None
-            elif seen_ns > segment.lowest_ns + _AGREEMENT_NS:
-                off_since_ns = received_at_ns if off_since_ns is None else off_since_ns
-            else:
-                if off_since_ns is not None and received_at_ns - off_since_ns > _DISAGREEMENT_NS:
-                    live_since_ns = received_at_ns
-                off_since_ns = None
-            lowest_ns = min(segment.lowest_ns, seen_ns)
-            segment = segment._replace(lowest_ns=lowest_ns, last_ns=stamped_at_ns)
-            segments = (*learning.segments[:-1], segment)
-        self._learning = learning = _Learning(segments, learning.since_ns, live_since_ns, off_since_ns)
-        offset_ns = self._offset_told(segment)
-        is_live = off_since_ns is None and received_at_ns - live_since_ns >= self._settle_ns(segment)
-        if offset_ns is None and is_live:
-            offset_ns = segment.lowest_ns
-        if offset_ns is not None:
-            self._received_at_ns = received_at_ns
-            self._settle(learning, offset_ns)
+            if off_since_ns is not None and received_at_ns - off_since_ns > _DISAGREEMENT_NS:
+                live_since_ns = received_at_ns
+            off_since_ns = None
+        segment = segment._replace(lowest_ns=min(segment.lowest_ns, seen_ns), last_ns=stamped_at_ns)
+        self._learning = _Learning((*earlier, segment), learning.since_ns, live_since_ns, off_since_ns)
 
     def _is_set(self, segment: _Segment, stamped_at_ns: int, seen_ns: int) -> bool:
         """Return whether the controller's clock was set between the line before and this one."""
