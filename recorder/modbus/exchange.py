@@ -376,9 +376,7 @@ class Buses:
         """
         process, descriptor = key
         renamed = [
-            other
-            for other in self._buses
-            if other[1] == descriptor and (other[0] == 0) != (process == 0)
+            other for other in self._buses if other[1] == descriptor and (other[0] == 0) != (process == 0)
         ]
         for other in renamed:
             self._forget(other)

@@ -218,7 +218,11 @@ class Master:
         self.device.ask(poll, self.now_s)
         deadline_s = self.now_s + TIMEOUT_S
         words = self.model.polls[poll][1]
-        done = self.read_exact(poll, words, deadline_s) if self.model.exact else self.read_all(poll, words, deadline_s)
+        done = (
+            self.read_exact(poll, words, deadline_s)
+            if self.model.exact
+            else self.read_all(poll, words, deadline_s)
+        )
         if not done and self.model.behaviour == "flush":
             self.now_s += 0.05
             self.device.take(self.device.available(self.now_s))
@@ -326,7 +330,18 @@ def catalogue(polls: tuple[tuple[int, int], ...]) -> Catalogue:
         for (address, words), name in zip(polls, NAMES, strict=False)
     )
     return Catalogue(
-        [Profile("meter", "meter", "meter", 1, 3, registers, point_per="scan", scan_closed_by=registers[-1].name)]
+        [
+            Profile(
+                "meter",
+                "meter",
+                "meter",
+                1,
+                3,
+                registers,
+                point_per="scan",
+                scan_closed_by=registers[-1].name,
+            )
+        ]
     )
 
 
@@ -366,9 +381,7 @@ def play(model: Model, seed: int, scans: int) -> Result:
                 result.wrong += 1
             else:
                 found[poll].append(int(value) // 7)
-    shown = [
-        entry for entry, at in zip(master.truth.accepted, master.accepted_at, strict=True) if at > first
-    ]
+    shown = [entry for entry, at in zip(master.truth.accepted, master.accepted_at, strict=True) if at > first]
     for poll in range(len(model.polls)):
         good = [count for asked, owner, count in shown if asked == poll == owner]
         result.good += len(good)
@@ -459,7 +472,9 @@ def main() -> int:
     chosen = parser.parse_args()
     names = [name for name in models() if not chosen.names or any(part in name for part in chosen.names)]
     wrong = 0
-    print(f"{'model':<58}{'good':>10}{'withheld':>10}{'wrong':>7}{'fooled the master':>19}{'s':>6}", flush=True)
+    print(
+        f"{'model':<58}{'good':>10}{'withheld':>10}{'wrong':>7}{'fooled the master':>19}{'s':>6}", flush=True
+    )
     with ProcessPoolExecutor(chosen.jobs) as pool:
         for name in names:
             began = time.monotonic()
@@ -470,7 +485,10 @@ def main() -> int:
             wrong += total.wrong
             withheld = 1 - total.stored / max(1, total.good)
             took = time.monotonic() - began
-            print(f"{name:<58}{total.good:>10,}{withheld:>10.2%}{total.wrong:>7}{total.bad:>19,}{took:>6.0f}", flush=True)
+            print(
+                f"{name:<58}{total.good:>10,}{withheld:>10.2%}{total.wrong:>7}{total.bad:>19,}{took:>6.0f}",
+                flush=True,
+            )
     return int(wrong > 0)
 
 
