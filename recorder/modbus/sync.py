@@ -32,7 +32,7 @@ from recorder.modbus.messages import Exchange, Request
 
 # How long after its request a response may still come, with margin; and the same in cycles of all requests
 # where lines have no stamps: back-to-back cycles take 0.2 s.
-LATE_WITHIN_NS: Final = 540_000_000
+LATE_WITHIN_NS: Final = 520_000_000
 LATE_WITHIN_CYCLES: Final = 2
 # Without an event for so long, whatever is still possible is too improbable to be waited for.
 SETTLED_AFTER_NS: Final = 1_000_000_000
@@ -43,6 +43,7 @@ MAX_REQUESTS: Final = 128
 # Clean responses to a request are counted up to `_OFTEN`; by the second one, a cycle has passed.
 _CYCLED: Final = 2
 _OFTEN: Final = 3
+_CHAIN_CYCLES: Final = 3
 # A poll of so many registers that reads all that a profile knows has no other of its length beside it.
 _LONG_POLL: Final = 32
 
@@ -97,7 +98,7 @@ class _Loss:
     """What is known since a bus was last in sync.
 
     `accounted` is True while `outstanding` holds every response that may still come, at most `missing` in
-    all; else `latest` is when the latest of them may have been asked for. `failed` is False at the start only.
+    all; else there may be any that was asked for before `failed_at`. `failed` is False at the start only.
     `failed_at` is the latest request that failed, `event_at` the first behind the latest event; None is the
     next one that is written. `proven` is whether a proof has come since that event.
     """
@@ -111,7 +112,6 @@ class _Loss:
     now: Moment = Moment(None, 0)
     failed_at: Moment | None = None
     event_at: Moment | None = None
-    latest: Moment | None = None
     outstanding: dict[bytes, _Outstanding] = field(default_factory=dict)
     withheld: list[_Withheld] = field(default_factory=list)
 
@@ -119,7 +119,7 @@ class _Loss:
 class LossState(NamedTuple):
     """A loss of sync as a value."""
 
-    known: tuple[str, bool, bool, bool, bool, int, Moment, Moment | None, Moment | None, Moment | None]
+    known: tuple[str, bool, bool, bool, bool, int, Moment, Moment | None, Moment | None]
     outstanding: tuple[tuple[bytes, int, tuple[bytes, ...], Moment], ...]
     withheld: tuple[_Withheld, ...]
 
@@ -183,9 +183,7 @@ class BusSync:
         )
         return SyncState(
             tuple(sorted(self._seen.items())),
-            LossState(
-                (*known, loss.failed_at, loss.event_at, loss.latest), outstanding, tuple(loss.withheld)
-            ),
+            LossState((*known, loss.failed_at, loss.event_at), outstanding, tuple(loss.withheld)),
         )
 
     def resume(self, state: SyncState) -> None:
@@ -215,7 +213,6 @@ class BusSync:
         loss.now = Moment(stamped_at_ns, loss.now.number + 1)
         loss.event_at = loss.event_at or loss.now
         loss.failed_at = loss.failed_at or loss.now
-        loss.latest = loss.latest or loss.now
 
     def answered(
         self,
@@ -396,20 +393,19 @@ class BusSync:
                 loss.withheld.append(_Withheld(exchange, request.frame, request.shape, loss.now, False))
             return released
         else:
-            # If this was the late response of another request, its own is still to come.
-            self._add(loss, request, 0)
+            # If this was the late response of another request, its own is still to come; that of the other no more.
+            self._add(loss, request, 0 if loss.accounted else 1)
+            loss.missing += not loss.accounted
         if exchange is not None:
             self._count(UNDECIDABLE if loss.undecidable else loss.reason)
         return released
 
     def _add(self, loss: _Loss, request: Request, count: int) -> None:
         """Take a request, just written, for one whose response may still come."""
-        loss.latest = loss.now
-        if loss.accounted:
-            group = loss.outstanding.setdefault(request.shape, _Outstanding(0, set(), loss.now))
-            group.count += count
-            group.frames.add(request.frame)
-            group.latest = loss.now
+        group = loss.outstanding.setdefault(request.shape, _Outstanding(0, set(), loss.now))
+        group.count += count
+        group.frames.add(request.frame)
+        group.latest = loss.now
 
     def _prove(self, loss: _Loss, now: Moment) -> None:
         """Learn of a proof, read at `now`: what is older has no response to come."""
@@ -424,7 +420,7 @@ class BusSync:
             loss.withheld = [withheld._replace(certain=True) for withheld in loss.withheld]
             return
         if not loss.accounted:
-            loss.accounted = loss.latest is not None and self._is_late(loss.latest, now)
+            loss.accounted = loss.failed_at is not None and self._is_late(loss.failed_at, now)
         for shape in [shape for shape, group in loss.outstanding.items() if self._is_late(group.latest, now)]:
             del loss.outstanding[shape]
         loss.missing = min(loss.missing, sum(group.count for group in loss.outstanding.values()))
@@ -454,17 +450,16 @@ class BusSync:
     def _late_ones_came(self, loss: _Loss, request: Request) -> bool:
         """Tell whether what `request` could be mistaken for was asked so long before that nothing of it may come.
 
-        What was asked after the failure, and may have got the late response, counts for no longer than twice
-        that: where cycles take less, it would never end.
+        What was asked after the failure, and may have got the late response, counts for so many cycles only:
+        where they follow each other without a pause, it would never end.
         """
         failed_at, group = loss.failed_at, loss.outstanding.get(request.shape)
-        latest = loss.latest if group is None else group.latest
         if failed_at is None or not self._is_late(failed_at, loss.now):
             return False
         return (
-            latest is None
-            or self._is_late(latest, loss.now)
-            or self._passed(failed_at, loss.now, 2 * LATE_WITHIN_NS, 2 * LATE_WITHIN_CYCLES)
+            group is None
+            or self._is_late(group.latest, loss.now)
+            or loss.now.number - failed_at.number >= _CHAIN_CYCLES * len(self._seen)
         )
 
     def _is_late(self, then: Moment, now: Moment) -> bool:
@@ -489,7 +484,7 @@ class BusSync:
             loss.accounted = False
             loss.outstanding.clear()
             loss.missing = 0
-            loss.failed_at = loss.latest = None
+            loss.failed_at = None
         loss.reason = reason
         loss.failed = True
         loss.proven = False
