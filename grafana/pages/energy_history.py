@@ -15,8 +15,8 @@ from grafana.influxql import (
     ENERGY_DAYS,
     ENERGY_HOURS,
     ENERGY_TIERS,
-    INTERVALS,
     OF_INTERVALS,
+    OF_SITE_ALWAYS,
     Target,
     Tier,
     in_range,
@@ -43,7 +43,10 @@ _COUNTED = {
     "Discharged": "battery_discharge",
 }
 _SOLD = "Sold energy is below zero."
-_COVERED_HOURS, _HOUR_IS_OVER, _START = '"rollups"."flow_1h"', "AND time < now() - 1h", "${__from}ms"
+_COVERED_HOURS, _START = '"rollups"."flow_1h"', "${__from}ms"
+# Not Grafana's filter, which is some ms later than `__from`: InfluxDB finds nothing if pieces begin before it.
+_RANGE = f"time >= {_START} AND time < ${{__to}}ms"
+_WHOLE_HOURS = f"{_RANGE} AND time < now() - 1h"
 _NO_HOUR = "Known once an hour of the range is over"
 _COVERAGE = '100 * mean("covered") AS "Coverage"'
 
@@ -188,29 +191,27 @@ def _coverage() -> list[str]:
     not count. Pieces begin with the range, as the first one would else be cut.
     """
     minutes, hours = Tier('"rollups"."flow_1m"', 0, 900_000), Tier(_COVERED_HOURS, 900_000, None)
-    over = "AND time < now() - 2m"
+    over = f"{_RANGE} AND time < now() - 2m"
     known = select(
         {"home": 'last("home")'},
         "",
         minutes.source,
-        f"{minutes.condition} AND {OF_INTERVALS} {over} GROUP BY time(1m) fill(none)",
+        f"{minutes.condition} AND {OF_SITE_ALWAYS} AND {over} GROUP BY time(1m) fill(none)",
     )
-    each = select_from(
-        known, 'count("home") AS "covered"', f"{INTERVALS} {over} GROUP BY time(1m, {_START}) fill(0)"
-    )
+    each = select_from(known, 'count("home") AS "covered"', f"{over} GROUP BY time(1m, {_START}) fill(0)")
     return [
-        select_from(each, _COVERAGE, f"{INTERVALS} {over}"),
-        select_from(_covered_hours(f"{hours.condition} AND"), _COVERAGE, f"{INTERVALS} {_HOUR_IS_OVER}"),
+        select_from(each, _COVERAGE, over),
+        select_from(_covered_hours(f"{hours.condition} AND"), _COVERAGE, _WHOLE_HOURS),
     ]
 
 
 def _coverage_over_time() -> str:
-    each = f"{INTERVALS} {_HOUR_IS_OVER} GROUP BY time($__interval, {_START}) fill(null)"
+    each = f"{_WHOLE_HOURS} GROUP BY time($__interval, {_START}) fill(null)"
     return select_from(_covered_hours(""), _COVERAGE, each)
 
 
 def _covered_hours(condition: str) -> str:
-    where = f"{condition} {OF_INTERVALS} {_HOUR_IS_OVER} GROUP BY time(1h, {_START}) fill(0)"
+    where = f"{condition} {OF_SITE_ALWAYS} AND {_WHOLE_HOURS} GROUP BY time(1h, {_START}) fill(0)"
     return select({"covered": 'max("coverage")'}, "", _COVERED_HOURS, where.strip())
 
 

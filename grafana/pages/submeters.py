@@ -49,7 +49,11 @@ def now_and_chosen() -> list[Panel]:
             f"Means of quarter hours or hours, from the energy of each submeter. {_WHAT} {shared.GAP}",
         ),
         place(
-            shared.energy_list(targets(chosen, alias="$tag_device")).no_value(_NONE),
+            # With a name of its own the panel shows it also where there is but one submeter.
+            shared.energy_list(targets(chosen, alias="$tag_device"))
+            .display_name("${__field.labels.device}")
+            .color_scheme(shared.one_colour(shared.HOME))
+            .no_value(_NONE),
             (10, 8),
             "Energy of submeters in the chosen range",
             shared.KWH,

@@ -119,6 +119,19 @@ def test_coverage_is_of_the_range_that_is_chosen(year: Year, hours: int, percent
     assert covered == pytest.approx(percent, abs=0.15)
 
 
+def test_coverage_bears_that_grafana_asks_a_moment_later(year: Year) -> None:
+    """Grafana resolves `__from` some ms before it sends the query with the range."""
+    end = last(year, 1).end
+    for days in (1, 365):
+        start = end - timedelta(days=days)
+        found = []
+        for target in panel("energy-history", "Data coverage")["targets"]:
+            earlier = target["query"].replace("${__from}", str(round(start.timestamp() * 1000) - 377))
+            found += year.ask(resolved(earlier, TimeRange(start, end), CHOSEN, days * 86_400))
+        (row,) = found
+        assert row["Coverage"] > 99
+
+
 def test_coverage_counts_the_time_before_the_first_data(year: Year) -> None:
     """Of a range that began before anything was recorded, that part is not covered."""
     first = datetime.fromtimestamp(year.truth.spans[0].start_s, ZONE)
