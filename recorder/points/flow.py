@@ -225,7 +225,10 @@ class FlowBalance:
             if grid_w is None:
                 return None
             self._grid = (time_ns, grid_w)
-            if self._sources:
+            if any(
+                abs(time_ns - delivery.time_ns) <= self._max_age_ns for delivery in self._deliveries.values()
+            ):
+                # The next point of that inverter makes the balance.
                 return None
         else:
             return None
@@ -235,19 +238,22 @@ class FlowBalance:
         if self._grid is None or abs(time_ns - self._grid[0]) > self._max_age_ns:
             return None
         ac_w = pv_w = battery_w = 0.0
-        for device in self._sources:
+        for device, source in self._sources.items():
             delivery = self._deliveries.get(device)
-            if delivery is None:
-                if abs(time_ns - (self._first_ns or 0)) < _WAIT_FOR_FIRST_NS:
-                    return None
-            elif abs(time_ns - delivery.time_ns) <= self._max_age_ns:
+            if delivery is not None and abs(time_ns - delivery.time_ns) <= self._max_age_ns:
                 ac_w += delivery.ac_w
                 pv_w += delivery.pv_w
                 battery_w += delivery.battery_w
-            elif abs(delivery.ac_w) >= _ASLEEP_BELOW_W:
+            elif not source.may_sleep or not self._is_asleep(delivery, time_ns):
                 # Its power is not known, and so is the home's.
                 return None
         return Point(MEASUREMENT, self.tags, balance(ac_w, pv_w, battery_w, self._grid[1]), time_ns)
+
+    def _is_asleep(self, delivery: _Delivery | None, time_ns: int) -> bool:
+        """Return whether a silent inverter has switched itself off; one that never spoke is off too."""
+        if delivery is None:
+            return abs(time_ns - (self._first_ns or 0)) >= _WAIT_FOR_FIRST_NS
+        return abs(delivery.ac_w) < _ASLEEP_BELOW_W
 
     def _waiting_since(self) -> int | None:
         """Return the first moment, while it still matters: until every inverter has spoken."""
@@ -255,13 +261,17 @@ class FlowBalance:
 
 
 class _SourceFields(NamedTuple):
-    """The fields of an inverter or battery; an empty name is a quantity that it does not know."""
+    """The fields of an inverter or battery; an empty name is a quantity that it does not know.
+
+    One without a battery may switch itself off at night; one with a battery is never taken for off.
+    """
 
     ac: str
     pv: str
     battery: str
     has_pv: bool
     known: tuple[str, ...]
+    may_sleep: bool
 
     def delivery(self, fields: dict[str, float], time_ns: int) -> _Delivery | None:
         """Return what a point says, or None where one of the known quantities is missing."""
@@ -282,4 +292,4 @@ class _SourceFields(NamedTuple):
 def _fields_of(profile: Profile) -> _SourceFields:
     ac, pv, battery = (profile.field_of(name) for name in ("ac_power", "pv_power", "battery_power"))
     known = tuple(name for name in (ac, pv, battery) if name)
-    return _SourceFields(ac, pv, battery, profile.role != "battery", known)
+    return _SourceFields(ac, pv, battery, profile.role != "battery", known, profile.role == "inverter")

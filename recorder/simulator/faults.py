@@ -114,7 +114,9 @@ class FaultInjector:
 
     def damage_polls(self, polls: list[Poll]) -> list[Poll]:
         """Give the polls of a second with at most one fault each, its name in `fault`."""
-        return [self._damaged(poll) for poll in polls] if self._rates.rates else polls
+        if not self._rates.rates:
+            return polls
+        return [poll if poll.fault else self._damaged(poll) for poll in polls]
 
     def _damaged(self, poll: Poll) -> Poll:
         on_pcs = poll.device == PCS

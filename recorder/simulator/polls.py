@@ -31,6 +31,7 @@ PCS: Final = "pcs"
 POWERMETER: Final = "powermeter"
 HEAT_PUMP: Final = "heat_pump"
 INVERTER: Final = "inverter"
+UNANSWERED: Final = "unanswered"
 
 _US: Final = 1000
 _MS: Final = 1_000_000
@@ -74,7 +75,7 @@ class PolledDevice(NamedTuple):
 
     Devices with the same `process` (0 or 1) are polled by one process and share its text, those that
     have the same `descriptor` as well share a bus. Each request is up to `late_us` late, and its
-    answer takes `answer_ms` and up to `answer_late_us`.
+    answer takes `answer_ms` and up to `answer_late_us`. Nothing answers while the device is not `is_on`.
     """
 
     name: Device
@@ -85,6 +86,7 @@ class PolledDevice(NamedTuple):
     late_us: int
     answer_ms: int
     answer_late_us: int
+    is_on: Callable[[PlantState], bool] = lambda _state: True
 
     def poll(self, state: PlantState, master: Master, random: Random) -> list[Poll]:
         """Give the polls of the second that begins at the state's time."""
@@ -95,8 +97,13 @@ class PolledDevice(NamedTuple):
             answered_at_ns = (
                 asked_at_ns + self.answer_ms * _MS + int(random.random() * self.answer_late_us) * _US
             )
-            response = read_response(self.unit, READ_HOLDING_REGISTERS, encode(state))
-            polls.append(Poll(self.name, master, address, frame, response, asked_at_ns, answered_at_ns))
+            if self.is_on(state):
+                response, fault = read_response(self.unit, READ_HOLDING_REGISTERS, encode(state)), ""
+            else:
+                response, fault = b"", UNANSWERED
+            polls.append(
+                Poll(self.name, master, address, frame, response, asked_at_ns, answered_at_ns, fault)
+            )
         return polls
 
 
@@ -134,7 +141,7 @@ PCS_DEVICE: Final = PolledDevice(
 INVERTER_DEVICE: Final = PolledDevice(
     INVERTER, INVERTER_UNIT, 0, 6,
     (_request(INVERTER_UNIT, INVERTER_ADDRESS, INVERTER_REGISTERS, 110, inverter_registers),),
-    9000, 60, 20_000,
+    9000, 60, 20_000, lambda state: state.inverter_pv_power_w > 0,
 )  # fmt: skip
 METER_DEVICE: Final = _meter(POWERMETER, UNIT, _as_it_is)
 TWO_METERS: Final = (

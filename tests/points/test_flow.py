@@ -169,6 +169,28 @@ def test_inverter_that_went_to_sleep_delivers_nothing() -> None:
     assert flow.fields["home"] == 1200.0
 
 
+def test_home_has_a_flow_while_its_only_inverter_sleeps() -> None:
+    """At night the points of the grid meter make the flows of a home with PV and no battery."""
+    home = site(PV_INVERTER, METER)
+    fed(home, 0, "roof", watts=12.0)
+    assert fed(home, 4, "meter", active_power=200.0) is None
+    flow = fed(home, 9, "meter", active_power=200.0)
+    assert flow is not None
+    assert flow.tags == (("device", "roof"), ("site", "home"))
+    assert (flow.fields["home"], flow.fields["pv"]) == (200.0, 0.0)
+
+
+@pytest.mark.parametrize("spoken", [False, True])
+def test_hybrid_inverter_never_sleeps(spoken: bool) -> None:
+    """One with a battery may supply the home unseen: while it is silent there is no flow."""
+    home = site(PCS, METER)
+    if spoken:
+        fed(home, 0, "meter", active_power=200.0)
+        fed(home, 0, "pcs", active_power=-14.0, pv_power=0.0, battery_power=0.0)
+    for at_s in (1, 9, 40, 4000):
+        assert fed(home, at_s, "meter", active_power=200.0) is None
+
+
 def test_first_flow_waits_for_every_inverter() -> None:
     """For half a minute: one that has not spoken by then is off."""
     home = site(PCS, METER, PV_INVERTER)

@@ -118,7 +118,7 @@ def test_no_bus_carries_two_requests_at_once(home: str) -> None:
 def test_a_refusal_names_the_device_that_was_asked(home: str) -> None:
     """The exception response has the unit of its request."""
     injector = FaultInjector(FaultRates({"exception": 1.0}), Random(1))
-    state = Plant(1, JUNE_S, HOMES[home].settings).state
+    state = Plant(1, JUNE_S + 43_200, HOMES[home].settings).state
     for device in HOMES[home].devices:
         for poll in injector.damage_polls(device.poll(state, Master(1, 4), Random(1))):
             assert poll.response[:2] == bytes((device.unit, 0x83))
@@ -162,6 +162,15 @@ def test_homes_without_a_battery_have_none() -> None:
         assert state.pcs_active_power_w == state.battery_power_w == sum(state.pv_powers_w) == 0
     assert min(state.meter_power_cw for state in _day("pv", JUNE_S)) < -100_000
     assert min(state.meter_power_cw for state in _day("meter", JUNE_S)) > 0
+
+
+def test_the_inverter_without_a_battery_sleeps_at_night() -> None:
+    """Its master goes on asking, and nothing answers; there is no sample to find."""
+    kind = HOMES["pv"]
+    stream = SiteStream(Plant(1, JUNE_S, kind.settings), DIALECTS["ttt"], devices=kind.devices)
+    second = next(stream)
+    assert b"\\x03\\x03\\x75\\x00" in second.texts[0]
+    assert {sample.device for sample in second.truth} == {"powermeter"}
 
 
 def test_the_second_inverter_also_charges_the_battery() -> None:
