@@ -32,12 +32,12 @@ DOCUMENT = Path(__file__).parents[2] / "docs/alerts.md"
 HEADING = "## Measured over a year of three homes\n"
 NEXT_HEADING = "## Who hears of it\n"
 DAYS = 366
-HOMES_AT_A_TIME = 2
+HOMES_AT_A_TIME = 3
 
-_LINES_A_WRITE, _MOMENTS_A_REQUEST = 20_000, 40
+_LINES_A_WRITE, _MOMENTS_A_REQUEST = 10_000, 8
 _MINUTE, _HOUR = 60, 3600
 _FIRST_S, _BEFORE_S, _AFTER_S = 3 * _HOUR, 5 * _MINUTE, 15 * _MINUTE
-_CHUNK = timedelta(days=7)
+_CHUNK = timedelta(days=2)
 _VOLTAGES = ("voltage_l1", "voltage_l2", "voltage_l3")
 _ROLLUPS = (
     ("pcs_1m", ("battery_soc",), "1m"),
