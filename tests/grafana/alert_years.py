@@ -165,7 +165,7 @@ def _moments(life: Life, rule: Rule) -> Iterator[int]:
     asked = queries(rule)
     of_strings = all('"rollups"."pcs_1h"' in query for query in asked)
     of_recorder = all('FROM "recorder"' in query for query in asked)
-    coarse_s = next(hours * _HOUR for holds, hours in ((of_strings, 5), (True, 6)) if holds)
+    coarse_s = (5 if of_strings else 6) * _HOUR
     yield from range(begin_s + coarse_s - 1770, end_s, coarse_s)
     if of_strings:
         for fault in life.faults:
