@@ -76,6 +76,11 @@ class CounterCheck:
             one.accepted_kwh, one.accepted_ns = accepted or (None, 0)
             one.candidate, one.confirmations = candidate, confirmations
 
+    @property
+    def started(self) -> frozenset[str]:
+        """The fields that have an accepted reading."""
+        return frozenset(field for field, one in self._counters.items() if one.accepted_kwh is not None)
+
     def start_from(self, readings: Mapping[str, Reading]) -> None:
         """Continue counting from the readings, by field, with which an earlier run ended."""
         for field, reading in readings.items():
