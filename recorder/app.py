@@ -281,6 +281,7 @@ class Recorder:
             site = self._sites[name] = Site(name, profiles, self._settings.flow.meter_max_age_seconds)
             for profile in profiles:
                 site.start_counters(profile.device, self._store.last_readings(name, profile))
+            self._publish(site.continue_energies(self._store.energies_until_s(name), time.time_ns()))
         return site
 
     def _sender(self, site: str, address: str, listener: str) -> Sender:

@@ -83,6 +83,11 @@ class CounterCheck:
             if one.candidate is not None:
                 one.candidate = one.candidate._replace(time_ns=one.candidate.time_ns + by_ns)
 
+    @property
+    def started(self) -> frozenset[str]:
+        """The fields that have an accepted reading."""
+        return frozenset(field for field, one in self._counters.items() if one.accepted_kwh is not None)
+
     def start_from(self, readings: Mapping[str, Reading]) -> None:
         """Continue counting from the readings, by field, with which an earlier run ended."""
         for field, reading in readings.items():

@@ -110,6 +110,11 @@ class EnergySeries:
         if self._span is not None:
             self._span = _SpanState(self._span.time_ns + by_ns, self._span.spacing_ns)
 
+    def empty_cells(self, names: Sequence[str], after_ns: int, before_ns: int) -> list[Point]:
+        """Return points without energy for the tens of seconds between two that begin at these times."""
+        cells = range(after_ns // _CELL_NS + 1, before_ns // _CELL_NS)
+        return [Point(MEASUREMENT, self._tags, dict.fromkeys(names, 0.0), cell * _CELL_NS) for cell in cells]
+
     def rename(self, names: tuple[str, ...]) -> None:
         """Let the integrals of powers have other names from now on."""
         self._settle()

@@ -8,13 +8,16 @@ Takes the points of its devices in the order of their times, returns them with t
 
 from collections import Counter
 from collections.abc import Container, Mapping, Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from recorder.points.counters import CounterCheck, CounterState, Reading
 from recorder.points.energy import SUBMETER_FIELDS, EnergySeries, EnergyState, integrated_name
 from recorder.points.flow import DEFAULT_METER_MAX_AGE_SECONDS, FLOW_FIELDS, FlowBalance, FlowState
 from recorder.points.point import Point
 from recorder.profiles.model import POWER_SOURCES, Profile
+
+# The history is stored each minute, and what waits then within half a minute more.
+_MOST_UNSTORED_NS: Final = 120 * 10**9
 
 
 class SiteState(NamedTuple):
@@ -84,6 +87,41 @@ class Site:
         if device in self._counters:
             self._counters[device].start_from(readings)
 
+    def continue_energies(self, until_s: Mapping[str, float], now_ns: int) -> list[Point]:
+        """Take back what was counted after the energies with which an earlier run ended.
+
+        A recorder that was killed lost its last energies and readings: from the readings that it has stored,
+        counters count on. The energies that came after those are in the database all the same, and would
+        count twice.
+
+        Args:
+            until_s: the time of each series' last stored energy by its device, Unix seconds.
+            now_ns: Unix ns.
+
+        Returns:
+            Points that overwrite the counted energies of that time, and add nothing.
+        """
+        points: list[Point] = []
+        for device, at_s in until_s.items():
+            series, names = self._continued(device)
+            if series is not None and names:
+                after_ns = round(at_s * 1e9)
+                points += series.empty_cells(names, after_ns, min(now_ns, after_ns + _MOST_UNSTORED_NS))
+        return points
+
+    def _continued(self, device: str) -> tuple[EnergySeries | None, list[str]]:
+        """Return the energies of a device's series, and the counted ones that go on from an earlier run."""
+        known = {(one, field) for one, check in self._counters.items() for field in check.started}
+        submeter = self._submeters.get(device)
+        if submeter is not None:
+            profile = self._profiles[device]
+            pairs = zip(SUBMETER_FIELDS, ("grid_import", "grid_export"), strict=True)
+            return submeter, [name for name, one in pairs if (device, profile.field_of(one)) in known]
+        if ("device", device) not in self._flow.tags:
+            return None, []
+        needed = self._counters_of_flows()
+        return self._energy, [flow for flow, counters in needed.items() if counters <= known]
+
     def take(self, device: str, point: Point, counts: Counter[str]) -> list[Point]:
         """Take the next point of a device, and return it with what is derived from it.
 
@@ -146,6 +184,14 @@ class Site:
         if not any(counters) and power_w is not None:
             series.integrate((max(0.0, power_w), max(0.0, -power_w)), time_ns)
 
+    def _counters_of_flows(self) -> dict[str, set[tuple[str, str]]]:
+        """Return the counters, device and field, that make the energy of each counted flow."""
+        counters: dict[str, set[tuple[str, str]]] = {}
+        for of_device in self._flow_counters.values():
+            for counter, flow in of_device.items():
+                counters.setdefault(flow, set()).add(counter)
+        return counters
+
     @staticmethod
     def _open(series: EnergySeries, time_ns: int, points: list[Point]) -> None:
         closed = series.open(time_ns)
@@ -181,11 +227,10 @@ class Site:
 
     def _name_integrals(self) -> None:
         """Name the integral of each counted flow, which is then not the flow's energy itself."""
-        counters: dict[str, set[tuple[str, str]]] = {}
-        for of_device in self._flow_counters.values():
-            for counter, flow in of_device.items():
-                counters.setdefault(flow, set()).add(counter)
-        self._flows_counted = frozenset(flow for flow, needed in counters.items() if needed <= self._counted)
+        needed = self._counters_of_flows()
+        self._flows_counted = frozenset(
+            flow for flow, counters in needed.items() if counters <= self._counted
+        )
         self._energy.rename(
             tuple(integrated_name(one) if one in self._flows_counted else one for one in FLOW_FIELDS)
         )

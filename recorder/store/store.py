@@ -24,7 +24,7 @@ from recorder.points.point import Point
 from recorder.profiles.model import Profile
 from recorder.store.buckets import STEPS, Buckets, Cells, Step, merge
 from recorder.store.database import FILE_NAME, Database, Owed, Rows, is_damage
-from recorder.store.thinning import Pending, SeriesKey, Thinning
+from recorder.store.thinning import ENERGY, UNTIL, Pending, SeriesKey, Thinning
 from recorder.store.zone_change import ZoneChange, zone_change
 
 FLUSH_EVERY_SECONDS: Final = 60.0
@@ -76,6 +76,7 @@ class Store:
         self._profiles = tuple(profiles)
         self._thinning = Thinning(_MOST_PENDING_MINUTES)
         self._last_readings: dict[SeriesKey, dict[str, Reading]] = {}
+        self._energies_until: dict[tuple[str, str], float] = {}
         self._lock = threading.Lock()  # the cells in memory; never held during input or output
         self._disk_lock = threading.Lock()  # the file; taken before the other one
         self._database: Database | None = None
@@ -141,6 +142,10 @@ class Store:
     def last_readings(self, site: str, profile: Profile) -> Mapping[str, Reading]:
         """Return what a device's energy counters said last when the file was opened, by field."""
         return self._last_readings.get(SeriesKey(site, profile.measurement, profile.device), {})
+
+    def energies_until_s(self, site: str) -> Mapping[str, float]:
+        """Return the time of each device's latest energy when the file was opened, Unix seconds."""
+        return {device: at_s for (name, device), at_s in self._energies_until.items() if name == site}
 
     def record_alone(self) -> None:
         """Owe what is recorded from now on to an InfluxDB that is named later."""
@@ -331,6 +336,11 @@ class Store:
             for one in self._profiles
         }
         for key in database.series:
+            if key.measurement == ENERGY:
+                _, energies = database.newest(key, STEPS[0])
+                if UNTIL in energies:
+                    self._energies_until[key.site, key.device] = energies[UNTIL][3]
+                continue
             names = counters.get((key.measurement, key.device), ())
             begin_s, newest = database.newest(key, STEPS[0]) if names else (0, {})
             # The highest of the last minute is where a counter was.

@@ -18,6 +18,8 @@ from recorder.points.point import Point
 from recorder.store.buckets import MINUTE, Cells, add_sample, merge
 
 ENERGY: Final = "energy"
+UNTIL: Final = "until"
+"""A field beside energies: its highest value is the time of the latest that was added, Unix seconds."""
 _LEAST_WEIGHT_SECONDS: Final = 0.001
 _MOST_WEIGHT_SECONDS: Final = 60.0
 # Nothing was recorded before; what is stamped later than this from now has a wrong clock's stamp.
@@ -69,7 +71,8 @@ class Thinning:
                 continue
             series = self._series.get((measurement, tags)) or self._begin_series(measurement, tags, at_s)
             if measurement == ENERGY_MEASUREMENT:
-                add_sample(self._cells(series.key, int(at_s // MINUTE) * MINUTE), fields, 1.0)
+                cells = self._cells(series.key, int(at_s // MINUTE) * MINUTE)
+                add_sample(cells, {**fields, UNTIL: at_s}, 1.0)
                 continue
             newest_s = series.newest_s
             weight = max(_LEAST_WEIGHT_SECONDS, at_s - newest_s)
