@@ -149,6 +149,7 @@ class Recorder:
         self._measurements = frozenset(profile.measurement for profile in profiles)
         self._started_ns = time.time_ns()
         self._sites: dict[str, Site] = {}
+        self._unnamed_sites: list[str] = []
         self._ahead_ns = self._started_ns - _monotonic_ns()
         self._clock_steps = 0
         self._clock_step: ClockStep | None = None
@@ -182,7 +183,9 @@ class Recorder:
         await asyncio.to_thread(self.queue.open)
         # Before the first sample, so that what counters gained since the last run is known.
         await asyncio.to_thread(self._store.start)
-        self._expected.learn(await asyncio.to_thread(self._store.series))
+        stored = await asyncio.to_thread(self._store.series)
+        self._expected.learn(stored)
+        self._unnamed_sites = sorted({key.site for key in stored} - self._settings.site_names)
         await asyncio.to_thread(self._offsets.load)
         try:
             await self._web.start()
@@ -236,6 +239,7 @@ class Recorder:
             queue=self.queue,
             influx=self.influx,
             store=self._store,
+            unnamed_sites=self._unnamed_sites,
         )
 
     def _source(self, settings: ListenerSettings) -> _Source:

@@ -16,6 +16,7 @@ _COMMANDS = {
     "decode": "Decode a captured stream into JSON lines.",
     "demo": "Show a simulated plant being recorded, on a live page.",
     "queries": "Show, install or re-run the continuous queries.",
+    "rename-site": "Carry what was recorded over to the new name of a site.",
     "replay": "Write captured streams into InfluxDB.",
     "run": "Record: the service.",
     "savings": "Compute anew what past days saved, by a tariff file.",

@@ -6,6 +6,7 @@ Never changes anything, never waits.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from shlex import quote
 from typing import Any, Final
 
 from recorder.influx.no_server import NoServer
@@ -53,6 +54,7 @@ class Facts:
     queue: DurableQueue
     influx: InfluxSink | NoServer
     store: Store
+    unnamed_sites: Sequence[str] = ()
 
 
 def problems_of(facts: Facts) -> tuple[str, ...]:
@@ -77,7 +79,12 @@ def problems_of(facts: Facts) -> tuple[str, ...]:
 
 def notes_of(facts: Facts) -> tuple[str, ...]:
     """Tell what makes some figures incomplete for a while, or needs a decision, though nothing is wrong."""
-    return tuple(text for text in (facts.store.note, *facts.influx.notes) if text)
+    unnamed = [
+        f"the history holds the site {site}, which the settings do not name; if it was renamed, "
+        f"stop the recorder and run: ess-recorder rename-site {quote(site)} NEW"
+        for site in facts.unnamed_sites
+    ]
+    return tuple(text for text in (facts.store.note, *facts.influx.notes, *unnamed) if text)
 
 
 def health_of(facts: Facts) -> Health:

@@ -5,9 +5,12 @@ Takes the configuration, looks at each thing it names, and changes none of them.
 
 import os
 import socket
+import sqlite3
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
+from shlex import quote
 from typing import NamedTuple
 
 import click
@@ -15,9 +18,13 @@ import click
 from recorder.commands.configuration import Configuration
 from recorder.commands.options import config_option, load_or_exit
 from recorder.influx.errors import InfluxRefused, InfluxUnreachable
-from recorder.influx.sink import open_server
+from recorder.influx.rename import sites_in
+from recorder.influx.server import InfluxServer
+from recorder.influx.setup import SetUp
+from recorder.influx.sink import day_borders_of, open_server, set_up_of
 from recorder.roles import inferred_role_note, role_problems
 from recorder.settings import Settings
+from recorder.store.database import FILE_NAME, glance
 
 
 class Finding(NamedTuple):
@@ -58,7 +65,8 @@ def _findings(configuration: Configuration) -> Iterator[Finding]:
     yield from _roles(configuration)
     yield from _ports(settings)
     yield _data_dir(settings)
-    yield from _influxdb(settings)
+    yield from _history(settings)
+    yield from _influxdb(configuration)
 
 
 def _roles(configuration: Configuration) -> Iterator[Finding]:
@@ -104,7 +112,62 @@ def _data_dir(settings: Settings) -> Finding:
     )
 
 
-def _influxdb(settings: Settings) -> Iterator[Finding]:
+def _history(settings: Settings) -> Iterator[Finding]:
+    path = settings.data_dir / FILE_NAME
+    if not path.exists():
+        return
+    try:
+        found = glance(path)
+    except sqlite3.Error as error:
+        remedy = "the recorder moves a damaged file aside and creates a new one; check the disk"
+        yield Finding(f"history {path} cannot be read: {error}", remedy, is_error=False)
+        return
+    yield Finding(f"history {path}: sites {', '.join(sorted(found.sites)) or 'none'}")
+    yield from _unnamed(f"history {path}", found.sites, settings)
+    if found.timezone and (found.is_regrouped or found.timezone != settings.timezone):
+        yield Finding(
+            f"history {path}: days begin by {found.timezone}, in the settings by {settings.timezone}",
+            "nothing to do: the recorder regroups them while it runs; until then its days are incomplete",
+            is_error=False,
+        )
+
+
+def _unnamed(where: str, sites: Iterable[str], settings: Settings) -> Iterator[Finding]:
+    """Tell of sites that the settings do not name."""
+    for site in sorted(set(sites) - settings.site_names - {""}):
+        yield Finding(
+            f"{where} holds the site {site}, which the settings do not name",
+            f"if it was renamed, stop the recorder and run: ess-recorder rename-site {quote(site)} NEW",
+            is_error=False,
+        )
+
+
+def _stored_in_influxdb(server: InfluxServer, settings: Settings, set_up: SetUp) -> Iterator[Finding]:
+    """Tell what of the settings was changed since the points in InfluxDB were written."""
+    try:
+        yield from _unnamed("InfluxDB", sites_in(server), settings)
+        installed = set_up.installed_timezone()
+        borders = day_borders_of(settings, set_up, server)
+        if installed not in {"", settings.timezone} or borders.is_pending or borders.has_other_days(_now()):
+            by_itself = "nothing to do: the recorder computes them again while it runs"
+            by_hand = "queries.manage is false: run ess-recorder queries apply"
+            yield Finding(
+                f"InfluxDB: days begin by {installed or 'another time zone'}, "
+                f"in the settings by {settings.timezone}, or are not all computed again",
+                by_itself if settings.queries.manage else by_hand,
+                is_error=False,
+            )
+    except InfluxRefused:
+        # A database that is not there yet has nothing to compare with.
+        return
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def _influxdb(configuration: Configuration) -> Iterator[Finding]:
+    settings = configuration.settings
     url = settings.influxdb.url
     if not url:
         yield Finding("no InfluxDB is configured: points stay here until ESS_INFLUXDB_URL names one")
@@ -125,8 +188,6 @@ def _influxdb(settings: Settings) -> Iterator[Finding]:
             return
         yield Finding(f"InfluxDB at {url}: {error.reason}", error.remedy)
         return
-    finally:
-        server.close()
     yield Finding(f"InfluxDB {kind.version or '(no version named)'} at {url} answers")
     if not kind.has_continuous_queries:
         yield Finding(
@@ -134,3 +195,5 @@ def _influxdb(settings: Settings) -> Iterator[Finding]:
             "raw points are recorded; averages and energies need InfluxDB 1.x",
             is_error=False,
         )
+    else:
+        yield from _stored_in_influxdb(server, settings, set_up_of(server, settings, configuration.profiles))

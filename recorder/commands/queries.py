@@ -12,9 +12,11 @@ from rich.console import Console
 from rich.progress import Progress
 
 from recorder.commands.options import config_option, fail, load_or_exit
+from recorder.influx.day_borders import DayBorders
 from recorder.influx.errors import InfluxError
+from recorder.influx.savings import DailySavings
 from recorder.influx.setup import show as show_statements
-from recorder.influx.sink import open_server, set_up_of
+from recorder.influx.sink import day_borders_of, open_server, set_up_of
 from recorder.logs import set_up_logging
 
 _TIME_FORMATS = ["%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M", "%Y-%m-%d"]
@@ -41,12 +43,22 @@ def show(config: Path | None) -> None:
 @queries.command()
 @config_option
 def apply(config: Path | None) -> None:
-    """Install them, with the database and its retention policies; repeats change nothing."""
+    """Install them, with the database and its retention policies; repeats change nothing.
+
+    Days and hours that begin by another time zone than that of the settings are computed again.
+    """
     configuration = load_or_exit(config)
     set_up_logging("error")
-    set_up = set_up_of(open_server(configuration.settings), configuration.settings, configuration.profiles)
+    settings = configuration.settings
+    server = open_server(settings)
+    set_up = set_up_of(server, settings, configuration.profiles)
+    borders = day_borders_of(settings, set_up, server)
+    if configuration.tariffs is not None:
+        borders.savings = DailySavings(server, configuration.tariffs, settings.timezone)
     try:
         report = set_up.apply()
+        if report.has_continuous_queries:
+            _regroup(borders)
     except InfluxError as error:
         fail(str(error))
     for change in report.changes:
@@ -56,6 +68,17 @@ def apply(config: Path | None) -> None:
     for problem in report.problems:
         click.echo(f"ess-recorder: {problem}", err=True)
     sys.exit(bool(report.problems))
+
+
+def _regroup(borders: DayBorders) -> None:
+    """Compute days and hours again where they begin by another time zone."""
+    now = datetime.now(UTC)
+    if not borders.is_pending and not borders.has_other_days(now):
+        return
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("days and hours by the new time zone")
+        borders.regroup(now, lambda done, total: progress.update(task, completed=done, total=total))
+    click.echo("computed days and hours again by the time zone of the settings")
 
 
 @queries.command()

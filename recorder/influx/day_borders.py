@@ -2,7 +2,8 @@
 
 Takes the set-up of a database, deletes the rollups whose days or hours begin by another zone, and computes
 them from quarter hours and minutes, which are the same in every zone. What has no finer rollups any more
-stays. Remembers in a small file that there is something to do, so that a restart at any moment goes on. Blocks.
+stays. Remembers in a small file that there is something to do, so that a restart at any moment goes on.
+Blocks.
 
     queries with another TZ, or days that begin at no local midnight
         └─► mark (file) ─► delete ─► compute ─► forget

@@ -117,6 +117,21 @@ def offsets_in(directory: Path, site: str) -> Offsets:
     return Offsets(spans)
 
 
+def rename_site(directory: Path, old: str, new: str) -> None:
+    """Note the offsets of a site under another name.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    path = directory / FILE_NAME
+    lines = list(_lines_in(path))
+    if any(line[0] == old for line in lines):
+        beside = path.with_suffix(".new")
+        renamed = [(new if line[0] == old else line[0], *line[1:]) for line in lines]
+        beside.write_bytes(_text_of(renamed, with_header=True))
+        beside.replace(path)
+
+
 def _lines_in(path: Path) -> Iterator[_Line]:
     """Give the lines of a file that can be read; a file of another version holds none."""
     try:

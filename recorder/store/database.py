@@ -165,6 +165,42 @@ class Database:
             self._connection.execute("BEGIN IMMEDIATE")
             self._write_facts(facts)
 
+    def rename_site(self, old: str, new: str) -> int:
+        """Give the series of a site another one's name, merged where both have one; returns how many.
+
+        All of it, or nothing when it fails.
+
+        Raises:
+            sqlite3.Error: the file cannot be read or written.
+        """
+        renamed = [key for key in self._series if key.site == old]
+        known = dict(self._series)
+        try:
+            with self._connection:
+                self._connection.execute("BEGIN IMMEDIATE")
+                for key in renamed:
+                    target = key._replace(site=new)
+                    if target in self._series:
+                        self._fold_in(key, target)
+                    self._name_series(target, *self._series.pop(key))
+        except BaseException:
+            self._series = known
+            raise
+        return len(renamed)
+
+    def _fold_in(self, kept: SeriesKey, other: SeriesKey) -> None:
+        """Merge the rows of a series into another one's, and forget it."""
+        # The younger of the two is the smaller one as a rule.
+        for step in STEPS:
+            for begin_s, cells in self.read(other, EVERYTHING, step, 0, LAST_S):
+                self._merge({(kept, step, begin_s): cells})
+        number, _ = self._series.pop(other)
+        self._connection.execute(
+            "DELETE FROM bucket WHERE key BETWEEN ? AND ?",
+            (_all_of(number, STEPS[0])[0], _all_of(number, STEPS[-1])[1]),
+        )
+        self._connection.execute("DELETE FROM series WHERE number = ?", (number,))
+
     def begins(self, step: Step) -> list[int]:
         """Return when the buckets of one width begin, Unix seconds, of all series, in order."""
         query = "SELECT key FROM bucket WHERE key BETWEEN ? AND ?"
@@ -277,12 +313,15 @@ class Database:
         names = [*names, *new]
         if not number:
             number = self._last_number = self._last_number + 1
+        self._name_series(series, number, names)
+        return number, names
+
+    def _name_series(self, series: SeriesKey, number: int, names: list[str]) -> None:
         row = (number, *series, json.dumps(names))
         self._connection.execute(
             "INSERT OR REPLACE INTO series VALUES (?, ?, ?, ?, ?, ?)", (*row, _checksum_of(row))
         )
         self._series[series] = (number, names)
-        return number, names
 
     def _decode(self, key: int, blob: object, places: Iterable[tuple[str, int]]) -> Cells:
         body = blob[: -_CRC.size] if isinstance(blob, bytes) else b""
@@ -358,6 +397,29 @@ class Database:
             if beside.exists():
                 beside.replace(target.with_name(target.name + suffix))
         _log.error("the store is damaged, a fresh one is begun", moved_to=str(target), reason=reason)
+
+
+class Glance(NamedTuple):
+    """What a file says of itself: its sites, and the zone of its days, empty where it is not known."""
+
+    sites: frozenset[str]
+    timezone: str
+    is_regrouped: bool
+
+
+def glance(path: Path) -> Glance:
+    """Read what a file says of itself, which another process may be using.
+
+    Raises:
+        sqlite3.Error: it cannot be read.
+    """
+    connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
+    try:
+        sites = frozenset(str(site) for (site,) in connection.execute("SELECT DISTINCT site FROM series"))
+        facts = dict(connection.execute("SELECT name, value FROM facts"))
+    finally:
+        connection.close()
+    return Glance(sites, str(facts.get("timezone", "")), "next_timezone" in facts)
 
 
 def is_damage(error: sqlite3.Error) -> bool:

@@ -335,6 +335,7 @@ class Store:
             (one.measurement, one.device): [counter.field for counter in one.energy_counters]
             for one in self._profiles
         }
+        since_s = self._counters_since(database)
         for key in database.series:
             if key.measurement == ENERGY:
                 _, energies = database.newest(key, STEPS[0])
@@ -345,8 +346,34 @@ class Store:
             begin_s, newest = database.newest(key, STEPS[0]) if names else (0, {})
             # The highest of the last minute is where a counter was.
             self._last_readings[key] = {
-                name: Reading(newest[name][3], begin_s * 10**9) for name in names if name in newest
+                name: Reading(newest[name][3], begin_s * 10**9)
+                for name in names
+                if name in newest and begin_s >= since_s[key.measurement, key.device, name]
             }
+
+    def _counters_since(self, database: Database) -> dict[tuple[str, str, str], int]:
+        """Return from when on each counter is read as it is now, Unix seconds, by measurement, device, field.
+
+        What was stored before, with another scale, is not the level from which it goes on.
+        """
+        since_s: dict[tuple[str, str, str], int] = {}
+        changed: dict[str, str] = {}
+        for profile in self._profiles:
+            for register in profile.registers:
+                if register.kind != "counter":
+                    continue
+                place = (profile.measurement, profile.device, register.name)
+                fact = " ".join(("counter", *place))
+                known = database.fact(fact)
+                reading = f"{register.address} {register.type} {register.scale} {register.offset}"
+                before, _, at_s = str(known or "").partition(" since ")
+                since_s[place] = int(at_s or 0)
+                if before != reading:
+                    since_s[place] = int(self._now()) if known else 0
+                    changed[fact] = f"{reading} since {since_s[place]}"
+        if changed:
+            database.put(changed)
+        return since_s
 
     def _rows(self, pending: Pending) -> Rows:
         rows: Rows = {}

@@ -20,7 +20,6 @@ from random import Random
 from typing import Final, Literal
 
 from recorder.pipeline import Pipeline
-from recorder.points.site import Site
 from recorder.profiles.catalogue import Catalogue
 from recorder.profiles.model import Profile, Register
 
