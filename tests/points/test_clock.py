@@ -270,7 +270,9 @@ def test_once_steady_for_a_minute_times_are_right(
 @given(
     st.lists(
         st.tuples(
-            st.lists(st.integers(-3, 60), min_size=1, max_size=4).map(lambda late: sorted(late, reverse=True)),
+            st.lists(st.integers(-3, 60), min_size=1, max_size=4).map(
+                lambda late: sorted(late, reverse=True)
+            ),
             st.integers(0, 20),
         ),
         max_size=20,
