@@ -9,8 +9,9 @@ Samples of two streams are the same where their values are; how far apart their 
 are the same where values repeat.
 """
 
+from array import array
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
@@ -20,6 +21,8 @@ _SECOND_NS: Final = 10**9
 # An owner is silent when another stream is so many samples ahead of it.
 _MOST_AHEAD: Final = 3
 _KEPT_BACK: Final = 16
+# Samples that are remembered, by their times and what their values hash to: 2 KB a device.
+_REMEMBERED: Final = 64
 # As long as nothing tells how two streams' times differ, each may be wrong by the tolerance.
 _UNALIGNED_NS: Final = 5 * _SECOND_NS
 _MOST_APART_NS: Final = 60 * _SECOND_NS
@@ -42,24 +45,56 @@ class Stream:
     counts: Counter[str]
 
 
+class _Marked(NamedTuple):
+    """A sample, its time, and what its values hash to."""
+
+    time_ns: int
+    mark: int
+    sample: Sample
+
+
 @dataclass(slots=True)
 class _Other:
     """A stream that does not own the device: how much later its times are, None while unknown."""
 
     shift_ns: int | None = None
-    kept: deque[tuple[int, Sample]] = field(default_factory=deque)
+    kept: deque[_Marked] = field(default_factory=deque)
 
 
-@dataclass(slots=True)
 class _Device:
-    owner: Stream | None
-    newest: tuple[int, Sample]
-    spacing_ns: int = _SECOND_NS
-    # Both only while several streams bring the device.
-    others: dict[Stream, _Other] = field(default_factory=dict)
-    recent: list[tuple[int, Sample]] = field(default_factory=list)
-    # The time between the last sample of the owner before and the first one of this owner.
-    gap_ns: tuple[int, int] = (0, 0)
+    """What was stored of a device: since when without a pause, and the last samples by time and mark."""
+
+    __slots__ = ("begin_ns", "gap_ns", "marks", "newest_ns", "others", "owner", "spacing_ns", "times")
+
+    def __init__(self, owner: Stream, time_ns: int) -> None:
+        self.owner: Stream | None = owner
+        self.begin_ns = self.newest_ns = time_ns
+        self.spacing_ns = _SECOND_NS
+        self.times, self.marks = array("q"), array("q")
+        self.others: dict[Stream, _Other] = {}
+        # The time between the last sample of the owner before and the first one of this owner.
+        self.gap_ns = (0, 0)
+
+    def store(self, time_ns: int, mark: int) -> None:
+        """Remember a sample that is stored now."""
+        spacing_ns = time_ns - self.newest_ns
+        if 0 < spacing_ns <= _MOST_APART_NS:
+            self.spacing_ns = spacing_ns
+        elif spacing_ns:
+            self.begin_ns = time_ns
+        self.newest_ns = time_ns
+        self.times.append(time_ns)
+        self.marks.append(mark)
+        if len(self.times) >= 2 * _REMEMBERED:
+            del self.times[:_REMEMBERED]
+            del self.marks[:_REMEMBERED]
+
+    def move(self, by_ns: int) -> None:
+        """Let all times be so much later."""
+        self.begin_ns += by_ns
+        self.newest_ns += by_ns
+        self.gap_ns = (self.gap_ns[0] + by_ns, self.gap_ns[1] + by_ns)
+        self.times = array("q", [time_ns + by_ns for time_ns in self.times])
 
 
 class DeviceOwners:
@@ -70,28 +105,22 @@ class DeviceOwners:
 
     def admit(self, stream: Stream, sample: Sample) -> Sequence[Sample]:
         """Take a sample, and return those that are to be stored now, in the order of their times."""
-        time_ns = sample.time_ns
+        profile, values, time_ns, _ = sample
         if time_ns is None:
             return (sample,)
-        name = sample.profile.device
-        device = self._devices.get(name)
+        device = self._devices.get(profile.device)
         if device is None:
-            self._devices[name] = _Device(stream, (time_ns, sample))
-            return (sample,)
-        if device.owner is stream:
-            spacing_ns = time_ns - device.newest[0]
-            if spacing_ns > 0:
-                device.spacing_ns = spacing_ns
-            device.newest = (time_ns, sample)
-            if device.others:
-                device.recent = [*device.recent[1 - _KEPT_BACK :], device.newest]
-                for other, known in device.others.items():
-                    _owner_brought(known, time_ns, sample, device.spacing_ns // 2, other.counts)
-            return (sample,)
-        if device.owner is None and stream not in device.others:
-            device.owner, device.newest = stream, (time_ns, sample)
-            return (sample,)
-        return self._other(device, stream, time_ns, sample)
+            device = self._devices[profile.device] = _Device(stream, time_ns)
+        mark = hash(tuple(values.values()))
+        if device.owner is not stream:
+            one = _Marked(time_ns, mark, sample)
+            if device.owner is not None or stream in device.others or _is_known(device, one):
+                return self._other(device, stream, one)
+            device.owner = stream
+        device.store(time_ns, mark)
+        for other, known in device.others.items():
+            _owner_brought(known, time_ns, mark, device.spacing_ns // 2, other.counts)
+        return (sample,)
 
     def leave(self, stream: Stream) -> Sequence[Sample]:
         """End a stream, and return what others kept back because it owned the device."""
@@ -100,112 +129,111 @@ class DeviceOwners:
             other = device.others.pop(stream, None)
             if other is not None:
                 # The owner may be late with these, or gone without a word: then nobody else has them.
-                found += self._take_over(device, None, other, stream)
+                found += _take_over(device, None, other, stream)
             elif device.owner is stream:
                 device.owner = None
-                if device.others:
-                    heir = max(device.others, key=lambda one: len(_ahead(device, device.others[one])))
-                    if _ahead(device, device.others[heir]):
-                        found += self._take_over(device, heir, device.others.pop(heir), heir)
-            if not device.others:
-                device.recent.clear()
+                heir = max(
+                    device.others, key=lambda one: len(_ahead(device, device.others[one])), default=None
+                )
+                if heir is not None and _ahead(device, device.others[heir]):
+                    found += _take_over(device, heir, device.others.pop(heir), heir)
         return found
 
     def clock_was_set(self, by_ns: int) -> None:
         """Learn that the clock that times are by was set forward by so many ns."""
         for device in self._devices.values():
-            device.newest = _moved(device.newest, by_ns)
-            device.gap_ns = (device.gap_ns[0] + by_ns, device.gap_ns[1] + by_ns)
-            device.recent = [_moved(one, by_ns) for one in device.recent]
+            device.move(by_ns)
             for other in device.others.values():
                 other.kept = deque(_moved(one, by_ns) for one in other.kept)
 
-    def _other(self, device: _Device, stream: Stream, time_ns: int, sample: Sample) -> Sequence[Sample]:
+    def _other(self, device: _Device, stream: Stream, one: _Marked) -> Sequence[Sample]:
         """Take a sample of a stream that does not own the device."""
-        other = device.others.get(stream)
-        if other is None:
-            other = device.others[stream] = _Other()
-            if not device.recent:
-                device.recent.append(device.newest)
-        same = _same(device.recent, time_ns - (other.shift_ns or 0), sample, device.spacing_ns // 2)
+        other = device.others.setdefault(stream, _Other())
+        half_ns, at_ns = device.spacing_ns // 2, one.time_ns - (other.shift_ns or 0)
+        same = _same(device.times, device.marks, at_ns, one.mark, half_ns)
         if same is not None:
-            other.shift_ns = time_ns - device.recent[same][0]
+            other.shift_ns = one.time_ns - device.times[same]
             stream.counts["duplicate_samples"] += 1 + len(other.kept)
             other.kept.clear()
             return _NOTHING
         begin_ns, end_ns = device.gap_ns
-        at_ns, half_ns = time_ns - (other.shift_ns or 0), device.spacing_ns // 2
         if begin_ns + half_ns < at_ns < end_ns - half_ns:
             # What the owner before brings late, and nobody else has brought.
             device.gap_ns = (at_ns, end_ns)
-            return (sample,)
-        other.kept.append((time_ns, sample))
+            return (one.sample,)
+        other.kept.append(one)
         if len(other.kept) > _KEPT_BACK:
             other.kept.popleft()
             stream.counts["duplicate_samples"] += 1
         ahead = _ahead(device, other)
         is_silent = len(ahead) >= _MOST_AHEAD and (
-            other.shift_ns is not None or ahead[-1][0] > device.newest[0] + _UNALIGNED_NS
+            other.shift_ns is not None or ahead[-1].time_ns > device.newest_ns + _UNALIGNED_NS
         )
         if is_silent or (ahead and device.owner is None):
-            return self._take_over(device, stream, device.others.pop(stream), stream)
+            return _take_over(device, stream, device.others.pop(stream), stream)
         return _NOTHING
 
-    def _take_over(
-        self, device: _Device, heir: Stream | None, other: _Other, counted: Stream
-    ) -> Sequence[Sample]:
-        """Give the device to another stream, and return what that is ahead of the owner."""
-        ahead = _ahead(device, other)
-        counted.counts["duplicate_samples"] += len(other.kept) - len(ahead)
-        if heir is None and not ahead:
-            return _NOTHING
-        shift_ns = other.shift_ns or 0
-        for known in device.others.values():
-            if known.shift_ns is not None:
-                known.shift_ns -= shift_ns
-        if device.owner is not None:
-            device.others[device.owner] = _Other(-shift_ns)
-        # By the clock of the stream that has brought them.
-        recent = [(time_ns + shift_ns, sample) for time_ns, sample in device.recent]
-        device.recent = [*recent, *ahead][-_KEPT_BACK:]
-        device.owner = heir
-        if ahead:
-            device.gap_ns = (device.newest[0] + shift_ns, ahead[0][0])
-            device.newest = ahead[-1]
-        if not device.others:
-            device.recent.clear()
-        return [sample for _, sample in ahead]
+
+def _take_over(device: _Device, heir: Stream | None, other: _Other, counted: Stream) -> Sequence[Sample]:
+    """Give the device to another stream, and return what that is ahead of the owner."""
+    ahead = _ahead(device, other)
+    counted.counts["duplicate_samples"] += len(other.kept) - len(ahead)
+    if not ahead:
+        return _NOTHING
+    shift_ns = other.shift_ns or 0
+    for known in device.others.values():
+        if known.shift_ns is not None:
+            known.shift_ns -= shift_ns
+    if device.owner is not None:
+        device.others[device.owner] = _Other(-shift_ns)
+    device.owner = heir
+    # From now on by the clock of the stream that has brought them.
+    device.move(shift_ns)
+    device.gap_ns = (device.newest_ns, ahead[0].time_ns)
+    for time_ns, mark, _ in ahead:
+        device.store(time_ns, mark)
+    return [one.sample for one in ahead]
 
 
-def _owner_brought(other: _Other, time_ns: int, sample: Sample, half_ns: int, counts: Counter[str]) -> None:
+def _is_known(device: _Device, one: _Marked) -> bool:
+    """Return whether a device that nobody owns had this sample, as far as that is remembered."""
+    half_ns = device.spacing_ns // 2
+    if not device.begin_ns - half_ns <= one.time_ns <= device.newest_ns + half_ns:
+        return False
+    if one.time_ns < device.times[0] - half_ns:
+        return True
+    return _same(device.times, device.marks, one.time_ns, one.mark, half_ns) is not None
+
+
+def _owner_brought(other: _Other, time_ns: int, mark: int, half_ns: int, counts: Counter[str]) -> None:
     """Forget what another stream kept back up to a sample that the owner has brought now."""
-    same = _same(other.kept, time_ns + (other.shift_ns or 0), sample, half_ns)
+    times, marks = [one.time_ns for one in other.kept], [one.mark for one in other.kept]
+    same = _same(times, marks, time_ns + (other.shift_ns or 0), mark, half_ns)
     if same is not None:
-        other.shift_ns = other.kept[same][0] - time_ns
+        other.shift_ns = times[same] - time_ns
         counts["duplicate_samples"] += same + 1
         for _ in range(same + 1):
             other.kept.popleft()
 
 
-def _same(known: Sequence[tuple[int, Sample]], time_ns: int, sample: Sample, half_ns: int) -> int | None:
+def _same(times: Sequence[int], marks: Iterable[int], time_ns: int, mark: int, half_ns: int) -> int | None:
     """Return the place of a sample among known ones, by values, and by time where values repeat."""
-    places = [place for place, (_, one) in enumerate(known) if one.values == sample.values]
+    places = [place for place, one in enumerate(marks) if one == mark]
     if not places:
         return None
-    nearest = min(places, key=lambda place: abs(known[place][0] - time_ns))
-    apart_ns = abs(known[nearest][0] - time_ns)
-    if apart_ns <= half_ns:
-        return nearest
-    is_only_one = len(places) == 1 and len(known) > 1
-    return nearest if is_only_one and apart_ns <= _MOST_APART_NS else None
+    nearest = min(places, key=lambda place: abs(times[place] - time_ns))
+    apart_ns = abs(times[nearest] - time_ns)
+    is_only_one = len(places) == 1 and len(times) > 1
+    return nearest if apart_ns <= (_MOST_APART_NS if is_only_one else half_ns) else None
 
 
-def _ahead(device: _Device, other: _Other) -> list[tuple[int, Sample]]:
+def _ahead(device: _Device, other: _Other) -> list[_Marked]:
     """Return what a stream kept back that is newer than what was stored."""
-    after_ns = device.newest[0] + (other.shift_ns or 0) + device.spacing_ns // 2
-    return [one for one in other.kept if one[0] > after_ns]
+    after_ns = device.newest_ns + (other.shift_ns or 0) + device.spacing_ns // 2
+    return [one for one in other.kept if one.time_ns > after_ns]
 
 
-def _moved(one: tuple[int, Sample], by_ns: int) -> tuple[int, Sample]:
-    time_ns, sample = one
-    return time_ns + by_ns, sample._replace(time_ns=time_ns + by_ns, offset_ns=sample.offset_ns + by_ns)
+def _moved(one: _Marked, by_ns: int) -> _Marked:
+    time_ns, mark, sample = one
+    moved = sample._replace(time_ns=time_ns + by_ns, offset_ns=sample.offset_ns + by_ns)
+    return _Marked(time_ns + by_ns, mark, moved)
