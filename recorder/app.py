@@ -101,6 +101,7 @@ class _Source:
             **totals,
             **{f"connections_{outcome}": count for outcome, count in self.listener.counts.items()},
             "connections": self.listener.connections,
+            "undecidable_buses": sum(stream.pipeline.undecidable_buses for stream in self.streams),
             "clock_offset": max(offsets, key=abs, default=0.0),
         }
 
@@ -224,6 +225,7 @@ class Recorder:
                 flow,
                 max_line_bytes=settings.max_line_bytes,
                 clock_tolerance_seconds=self._settings.clock.tolerance_seconds,
+                assume_in_step=settings.assume_in_step,
             )
             stream = _Stream(source, site, pipeline, self._publish)
             source.streams.add(stream)

@@ -51,6 +51,7 @@ def problems_of(facts: Facts) -> tuple[str, ...]:
         for (site, device), age in facts.ages.items()
         if age > STALE_AFTER_SECONDS
     ]
+    problems += [_undecidable(source) for source in facts.sources if source.figures.get("undecidable_buses")]
     problems += [text for text in (influx.problem, facts.queue.problem, facts.store.problem) if text]
     problems += influx.side_problems
     figures = influx.figures()
@@ -135,9 +136,20 @@ def _owed(store: Store) -> dict[str, int] | None:
     return None if owed is None else {"from": owed.first_s, "to": owed.last_s}
 
 
+def _undecidable(source: SourceState) -> str:
+    """Return what to do about a bus on which no response can be told from a late one."""
+    withheld = source.figures.get("withheld_undecidable", 0)
+    return (
+        f"{source.name}: the responses to all polls of a bus look alike, so none is certainly that to its "
+        f"request; {withheld:.0f} were withheld. Let its master poll a register of another length too, or set "
+        f"assume_in_step: true for this listener"
+    )
+
+
 def _source(source: SourceState) -> dict[str, Any]:
     counts = dict(source.figures)
     connections, offset = counts.pop("connections", 0), counts.pop("clock_offset", 0.0)
+    counts.pop("undecidable_buses", None)
     return {
         "name": source.name,
         "site": source.site,

@@ -89,6 +89,7 @@ def pipeline_of(configuration: Configuration, site: str) -> Pipeline:
         site,
         FlowBalance(settings.flow.meter_max_age_seconds),
         clock_tolerance_seconds=settings.clock.tolerance_seconds,
+        assume_in_step=any(listener.assume_in_step for listener in settings.listeners),
     )
 
 

@@ -103,7 +103,7 @@ def test_guess_that_is_right_is_not_decoded_again(tmp_path: Path) -> None:
     file.write_bytes(text("none"))
     parts = cut(file, None, 20_000)
     assert len(parts) > 4
-    joined = Joined(parts, 3, 20_000)
+    joined = Joined(parts, 3, 30_000)
     assert joined.repeated == 0
     assert sorted(joined.lines) == sorted(whole(file).lines)
 
@@ -115,7 +115,7 @@ def test_guess_knows_a_process_that_ended_long_ago(tmp_path: Path) -> None:
     file.write_bytes(half_a_call + text("none", 300))
     parts = cut(file, None, 30_000)
     assert len(parts) > 12
-    joined = Joined(parts, 2, 20_000)
+    joined = Joined(parts, 2, 30_000)
     assert joined.repeated <= 2
     assert joined.counts["unmatched_halves"] == 1
     assert sorted(joined.lines) == sorted(whole(file).lines)
