@@ -122,6 +122,7 @@ class _Source:
             **totals,
             **{f"connections_{outcome}": count for outcome, count in self.listener.counts.items()},
             "connections": self.listener.connections,
+            "undecidable_buses": sum(stream.pipeline.undecidable_buses for stream in self.streams),
             "clock_offset": max(offsets, key=abs, default=0.0),
         }
 
@@ -269,6 +270,7 @@ class Recorder:
                     self._owners.setdefault(site, DeviceOwners()),
                     self._offsets,
                 ),
+                assume_in_step=settings.assume_in_step,
             )
             stream = _Stream(source, site, pipeline, self._publish, self._look_at_clock)
             source.streams.add(stream)

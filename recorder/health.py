@@ -66,6 +66,7 @@ def problems_of(facts: Facts) -> tuple[str, ...]:
         if age > STALE_AFTER_SECONDS
     ]
     problems += [f"{what}: {remedy}" for what, remedy in facts.role_problems]
+    problems += [_undecidable(source) for source in facts.sources if source.figures.get("undecidable_buses")]
     problems += [text for text in (influx.problem, facts.queue.problem, facts.store.problem) if text]
     problems += influx.side_problems
     figures = influx.figures()
@@ -171,9 +172,20 @@ def _clock(facts: Facts) -> dict[str, Any]:
     return {"steps": facts.clock_steps, "last_step": last}
 
 
+def _undecidable(source: SourceState) -> str:
+    """Return what to do about a bus on which no response can be told from a late one."""
+    withheld = source.figures.get("withheld_undecidable", 0)
+    return (
+        f"{source.name}: the responses to all polls of a bus look alike, so none is certainly that to its "
+        f"request; {withheld:.0f} were withheld. Let its master poll a register of another length, or set "
+        f"assume_in_step: true for this listener"
+    )
+
+
 def _source(source: SourceState) -> dict[str, Any]:
     counts = dict(source.figures)
     connections, offset = counts.pop("connections", 0), counts.pop("clock_offset", 0.0)
+    counts.pop("undecidable_buses", None)
     return {
         "name": source.name,
         "site": source.site,

@@ -97,6 +97,7 @@ def pipeline_of(
         derive=derive,
         clock_tolerance_seconds=settings.clock.tolerance_seconds,
         shared=Shared(offsets=offsets),
+        assume_in_step=any(listener.assume_in_step for listener in settings.listeners),
     )
 
 

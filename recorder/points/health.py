@@ -4,7 +4,7 @@ Takes figures, gives points. Never does I/O.
 
     tags                   fields
     device, site           sample_age (s)
-    site, source=NAME      connections, clock_offset (s), every name in `recorder.counts`,
+    site, source=NAME      connections, undecidable_buses, clock_offset (s), every name in `recorder.counts`,
                            connections_accepted, connections_refused_address, connections_refused_site,
                            connections_refused_full, connections_hung_up, and connections_throttled, which
                            counts pauses; each is 0 until it occurs

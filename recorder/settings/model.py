@@ -45,6 +45,8 @@ class _Model(BaseModel):
 class ListenerSettings(_Model):
     """One TCP port that takes streams of strace text; `site` overrides the recorder's.
 
+    `assume_in_step` takes a bus for in step when its stream begins, for buses whose polls all look alike.
+
     `sites` gives a stream its site by its address. An address that it does not hold has the site of
     `site`, and where that is left out too it is refused: two homes in one series cannot be told apart.
     """
@@ -69,6 +71,7 @@ class ListenerSettings(_Model):
     max_bytes_per_second: Annotated[
         int, Field(ge=65536, le=1 << 30), Allowed("a number of bytes from 65536 to 1073741824")
     ] = 4 << 20
+    assume_in_step: Flag = False
 
 
 class HttpSettings(_Model):

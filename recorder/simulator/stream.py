@@ -7,7 +7,7 @@ with the samples that a receiver must find in it. Never waits: pacing is for `dr
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from recorder.simulator.faults import DEADLY, FaultInjector, FaultRates
 from recorder.simulator.homes import HOMES
@@ -17,14 +17,18 @@ from recorder.simulator.polls import HEAT_PUMP, INVERTER, PCS, Device, Master, P
 from recorder.simulator.registers import PCS_STATUS, as_heat_pump_meter_sees
 from recorder.simulator.strace_text import DIALECTS, NO_POLL, Call, Dialect, Remark, StraceText, calls_of
 
+# A bus is proven in sync, behind a fault, within so many scans without one; with stamps that are exact.
+_SETTLED_AFTER_SCANS: Final = 4
+_SETTLED_AFTER_SCANS_UNSTAMPED: Final = 7
+
 
 class ExpectedSample(NamedTuple):
     """A sample that a receiver finds in the stream.
 
     `fields` are those of the data model, or of `inverter_sample`. `at_ns` is the stamp of the line that
     brought the last byte, Unix time in ns. Where `certain` is False, text was damaged, or the meters' bus
-    was out of step: the sample may be missing, lack fields, have an earlier time or be joined to the scan
-    before it.
+    was not yet proven in sync: the sample may be missing, lack fields, have an earlier time or be joined to
+    the scan before it.
     """
 
     device: Device
@@ -94,7 +98,12 @@ class SiteStream(Iterator[StreamSecond]):
         # Devices that more than one request reads; they share one bus.
         self._scanned = {device.name for device in devices if len(device.requests) > 1}
         self._announced = not dialect.attached
-        self._doubtful_scans = 0
+        self._restarted = False
+        self._settled_after_scans = (
+            _SETTLED_AFTER_SCANS if dialect.stamp == "ttt" else _SETTLED_AFTER_SCANS_UNSTAMPED
+        )
+        # Without faults nothing keeps a receiver from taking what came before it knew that all was well.
+        self._faultless_scans = 0 if faults and faults.rates else _SETTLED_AFTER_SCANS_UNSTAMPED
 
     @property
     def fault_counts(self) -> Counter[str]:
@@ -131,23 +140,17 @@ class SiteStream(Iterator[StreamSecond]):
         return StreamSecond(begin_ns, tuple(texts), tuple(tears), self._truth(state, polls, harmed))
 
     def _truth(self, state: PlantState, polls: list[Poll], harmed: set[int]) -> tuple[ExpectedSample, ...]:
-        """Tell what the second brings, and remember whether the meter's bus is left out of step.
+        """Tell what the second brings, and remember how long nothing has befallen the meter's bus.
 
-        An RTU answer does not name its request: between two requests without an answer, nobody can tell
-        whose the answers are, until a scan passes without a fault.
+        An RTU response does not name its request: behind a fault a receiver may withhold what could belong to
+        another request, and everything before the bus is proven in sync again depends on what comes.
         """
-        faults = sum(
+        faultless = not self._restarted and not any(
             poll.device in self._scanned and (bool(poll.fault) or number in harmed)
             for number, poll in enumerate(polls)
         )
-        harmed_meter = any(
-            poll.device in self._scanned and number in harmed for number, poll in enumerate(polls)
-        )
-        # A whole scan settles the doubt about one scan before it; a receiver need not hold more than that.
-        allowed_faults = 1 - self._doubtful_scans
-        certain = not harmed_meter and faults <= allowed_faults
-        doubtful = faults >= 2 or (faults == 1 and self._doubtful_scans > 0)
-        self._doubtful_scans = self._doubtful_scans + 1 if doubtful else 0
+        certain = faultless and self._faultless_scans >= self._settled_after_scans
+        self._faultless_scans = self._faultless_scans + 1 if faultless else 0
         samples = []
         for device in self._devices:
             answered = [
@@ -175,7 +178,8 @@ class SiteStream(Iterator[StreamSecond]):
         started = [] if self._announced else self._processes
         self._announced = True
         remarks: list[tuple[int, Call | Remark]] = []
-        if self._injector.strikes("restart"):
+        self._restarted = self._injector.strikes("restart")
+        if self._restarted:
             process = self._one_process()
             pid = self._pid(process)
             remarks.append((process, Remark(pid, at_ns, NO_POLL, "+++ exited with 0 +++")))

@@ -98,19 +98,19 @@ def test_guess_that_is_right_is_not_decoded_again(tmp_path: Path) -> None:
     file.write_bytes(text("none"))
     parts = cut(file, None, 20_000)
     assert len(parts) > 4
-    joined = Joined([parts], 3, 20_000)
+    joined = Joined([parts], 3, 30_000)
     assert joined.repeated == 0
     assert joined.points == whole(file).points
 
 
 def test_guess_knows_a_process_that_ended_long_ago(tmp_path: Path) -> None:
-    """What a process left open that is never seen again costs the parts under way, and not each one behind them."""
+    """What a process left open that is never seen again costs the parts under way, and no more."""
     file = tmp_path / "capture"
     half_a_call = b"[pid 77] 1781780400.100000 read(9,  <unfinished ...>\n"
     file.write_bytes(half_a_call + text("none", 300))
     parts = cut(file, None, 30_000)
     assert len(parts) > 12
-    joined = Joined([parts], 2, 20_000)
+    joined = Joined([parts], 2, 30_000)
     assert joined.repeated <= 3
     assert joined.counts["unmatched_halves"] == 1
     assert joined.points == whole(file).points

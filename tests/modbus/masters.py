@@ -1,8 +1,8 @@
 """Modbus masters on a bus with late responses, and an oracle that knows whose each value is.
 
-`python -m tests.modbus.masters [--seeds N] [--scans N] [--jobs N] [NAME...]` plays every model, prints a table
-and ends with 1 if a value was stored under another register's name. It is written from the outside: it knows
-frames, how masters read them and how strace prints that, and nothing of the recorder but `Pipeline`.
+`python -m tests.modbus.masters [--seeds N] [--scans N] [--jobs N] [NAME...]` plays every model, prints a
+table and ends with 1 if a value was stored under another register's name. It is written from the outside: it
+knows frames, how masters read them and how strace prints that, and nothing of the recorder but `Pipeline`.
 
 Each value names its owner: raw % 7 is the number of its poll, raw // 7 counts the poll's requests.
 """
@@ -20,6 +20,7 @@ from random import Random
 from typing import Final, Literal
 
 from recorder.pipeline import Pipeline
+from recorder.points.site import Site
 from recorder.profiles.catalogue import Catalogue
 from recorder.profiles.model import Profile, Register
 
@@ -39,9 +40,9 @@ class Model:
     """A master, its device, and how the stream of its strace looks.
 
     Shares are per response. `exact` reads a header and then what is left of its frame, as the controller's
-    programs do; else all that is there. `clears` masters drop what is there to read before each scan. `fifo` responses never overtake others. A `busy` device ignores a
-    request that comes before it has sent its last response. `cut` streams begin at any point, `rename` gives
-    and takes the `[pid]` prefix at any point.
+    programs do; else all that is there. `clears` masters drop what is there to read before each scan. `fifo`
+    responses never overtake others. A `busy` device ignores a request that comes before it has sent its last
+    response. `cut` streams begin at any point, `rename` gives and takes the `[pid]` prefix at any point.
     """
 
     behaviour: Literal["listen", "abort", "flush"] = "listen"
@@ -66,7 +67,7 @@ class Model:
 
 @dataclass
 class Truth:
-    """What the master accepted, in order: the poll asked, and the one whose response it was, with its count."""
+    """What the master accepted, in order: the poll asked, and whose response it was, with its count."""
 
     accepted: list[tuple[int, int, int]] = field(default_factory=list)
 
@@ -273,7 +274,7 @@ class Master:
                     return False
 
     def judge(self, poll: int, words: int, data: bytes, owner: tuple[int, int]) -> bool | None:
-        """Whether a frame ends the wait as the response (True) or as an exception (False), or does not fit."""
+        """Return whether a frame is the response (True), an exception (False), or does not fit (None)."""
         if framed(data[:-2]) != data:
             return None
         if data[:3] == bytes((1, 3, 2 * words)):
@@ -368,7 +369,8 @@ def play(model: Model, seed: int, scans: int) -> Result:
     master = Master(model, random, scans)
     master.run()
     lines, first = stream(model, master, random)
-    pipeline = Pipeline(catalogue(model.polls), "home", FlowBalance(), assume_in_step=model.assume_in_step)
+    known = catalogue(model.polls)
+    pipeline = Pipeline(known, Site("home", known.profiles), assume_in_step=model.assume_in_step)
     found: list[list[int]] = [[] for _ in model.polls]
     result = Result()
     pieces = pieces_of(lines, random)
@@ -471,8 +473,8 @@ def main() -> int:
     chosen = parser.parse_args()
     names = [name for name in models() if not chosen.names or any(part in name for part in chosen.names)]
     wrong = 0
-    print(
-        f"{'model':<58}{'good':>10}{'withheld':>10}{'wrong':>7}{'fooled the master':>19}{'s':>6}", flush=True
+    sys.stdout.write(
+        f"{'model':<58}{'good':>10}{'withheld':>10}{'wrong':>7}{'fooled the master':>19}{'s':>6}\n"
     )
     with ProcessPoolExecutor(chosen.jobs) as pool:
         for name in names:
@@ -484,10 +486,10 @@ def main() -> int:
             wrong += total.wrong
             withheld = 1 - total.stored / max(1, total.good)
             took = time.monotonic() - began
-            print(
-                f"{name:<58}{total.good:>10,}{withheld:>10.2%}{total.wrong:>7}{total.bad:>19,}{took:>6.0f}",
-                flush=True,
+            sys.stdout.write(
+                f"{name:<58}{total.good:>10,}{withheld:>10.2%}{total.wrong:>7}{total.bad:>19,}{took:>6.0f}\n"
             )
+            sys.stdout.flush()
     return int(wrong > 0)
 
 

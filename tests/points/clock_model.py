@@ -20,9 +20,9 @@ from typing import NamedTuple
 from recorder.pipeline import Pipeline, Shared
 from recorder.points.clock import ControllerClock, Sender
 from recorder.points.duplicates import DeviceOwners
-from recorder.points.flow import FlowBalance
 from recorder.points.offsets import Offsets, Span
 from recorder.points.point import Point
+from recorder.points.site import Site
 from tests.pipeline.test_pipeline import NOON_S, catalogue, record
 
 NS = 10**9
@@ -174,7 +174,7 @@ class Recorder:
         self.counts: Counter[str] = Counter()
         self._own = own
         self._ahead_s = own(0.0)
-        self._flow = FlowBalance()
+        self._site = Site("home", catalogue().profiles)
         self._owners = DeviceOwners()
         self._senders: dict[str, Sender] = {}
         self._notes = notes
@@ -182,9 +182,7 @@ class Recorder:
 
     def connect(self, name: object, address: str = "controller") -> None:
         sender = self._senders.setdefault(address, Sender())
-        self._open[name] = Pipeline(
-            catalogue(), "home", self._flow, shared=Shared(sender, self._owners, self._notes)
-        )
+        self._open[name] = Pipeline(catalogue(), self._site, shared=Shared(sender, self._owners, self._notes))
 
     def feed(self, name: object, at_ns: int, text: bytes) -> None:
         self.points += self._open[name].feed(text, self._now_ns(at_ns))
@@ -207,7 +205,7 @@ class Recorder:
                 sender.clock_was_set(by_ns)
             for pipeline in self._open.values():
                 pipeline.clock_was_set(by_ns)
-            self._flow.clock_was_set(by_ns)
+            self._site.clock_was_set(by_ns)
             self._owners.clock_was_set(by_ns)
         return NOON_S * NS + round(self._ahead_s * NS) + at_ns
 
@@ -274,7 +272,9 @@ def whole_samples(connected_s: float, apart_s: float) -> int:
 
 def replayed(notes: Notes, text: bytes) -> list[Point]:
     """What a replay of the same text gives, with the offsets that were noted."""
-    pipeline = Pipeline(catalogue(), "home", FlowBalance(), shared=Shared(offsets=Offsets(notes.spans)))
+    pipeline = Pipeline(
+        catalogue(), Site("home", catalogue().profiles), shared=Shared(offsets=Offsets(notes.spans))
+    )
     return [*pipeline.feed(text, None), *pipeline.finish()]
 
 

@@ -75,10 +75,9 @@ def test_among_faults_every_certain_sample_is_found_exactly(seed: int, both: boo
     seconds = [next(site) for _ in range(600)]
     found = _found(seconds)
     certain = [sample for second in seconds for sample in second.truth if sample.certain]
-    assert len(certain) > 900
-    assert len(certain) < 1200
-    # The last answers may still be held: nothing after them proves the bus in step.
-    for sample in certain[:-4]:
+    assert sum(sample.device == "pcs" for sample in certain) > 500
+    assert 20 < sum(sample.device == "powermeter" for sample in certain) < 500
+    for sample in certain:
         assert _fields_at(found, sample) == sample.fields
 
 
