@@ -44,7 +44,7 @@ _COUNTED = {
 }
 _SOLD = "Sold energy is below zero."
 _COVERED_HOURS, _START = '"rollups"."flow_1h"', "${__from}ms"
-# Not Grafana's filter, which is some ms later than `__from`: InfluxDB finds nothing if pieces begin before it.
+# Not Grafana's filter, some ms later than `__from`: InfluxDB finds nothing where a piece begins before it.
 _RANGE = f"time >= {_START} AND time < ${{__to}}ms"
 _WHOLE_HOURS = f"{_RANGE} AND time < now() - 1h"
 _NO_HOUR = "Known once an hour of the range is over"
