@@ -6,6 +6,8 @@ A submeter is any device that has this field, whatever its name and its measurem
 from its energy. A home without one sees a text, as Grafana cannot hide a panel.
 """
 
+from grafana_foundation_sdk.models import common as options
+
 from grafana import panels as shared
 from grafana.influxql import (
     ENERGY_DAYS,
@@ -23,6 +25,8 @@ from grafana.influxql import (
 from grafana.panels import FIXED_ENDS, Panel, place
 
 _NONE = "No submeter is recorded"
+# Else a single submeter fills the panel.
+_TALLEST_BAR_PX = 60
 _EACH = ', "device"'
 _ENERGY = {"Energy": '{of}("submeter_import")'}
 _WHAT = (
@@ -53,6 +57,8 @@ def now_and_chosen() -> list[Panel]:
             shared.energy_list(targets(chosen, alias="$tag_device"))
             .display_name("${__field.labels.device}")
             .color_scheme(shared.one_colour(shared.HOME))
+            .sizing(options.BarGaugeSizing.MANUAL)
+            .max_viz_height(_TALLEST_BAR_PX)
             .no_value(_NONE),
             (10, 8),
             "Energy of submeters in the chosen range",
