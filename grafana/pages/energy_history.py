@@ -92,7 +92,9 @@ def _bars() -> list[Panel]:
             f"Energy of each month. {_SOLD} Shows this year, {FIXED_ENDS}.",
         ),
         place(
-            shared.grouped_by_time(before.time_from("now/y").time_shift("1y"), "YYYY-MM", list(_BARS)),
+            shared.grouped_by_time(
+                before.time_from("now/y").time_shift("1y").hide_time_override(True), "YYYY-MM", list(_BARS)
+            ),
             (12, 9),
             "Months, a year before",
             shared.KWH,
