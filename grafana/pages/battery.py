@@ -151,7 +151,7 @@ def _health() -> list[Panel]:
     return [
         place(
             shared.number(targets(trip), battery).decimals(1).time_from("90d"),
-            (6, 6),
+            (7, 6),
             "Round-trip efficiency",
             "percent",
             "Energy out of the battery over energy into it, by its counters, in the last 90 days, or in the"
@@ -174,7 +174,7 @@ def _health() -> list[Panel]:
         ),
         place(
             shared.number([Target(so_far)], battery).decimals(0),
-            (6, 6),
+            (5, 6),
             "Cycles so far",
             "none",
             "Full cycles of the battery's life: its counter of discharged energy over the nominal capacity"

@@ -44,7 +44,7 @@ _COUNTED = {
 }
 _SOLD = "Sold energy is below zero."
 _COVERED_HOURS, _START = '"rollups"."flow_1h"', "${__from}ms"
-# Not Grafana's filter, which is some ms later than `__from`: nothing is found if pieces begin before it.
+# Not Grafana's filter, some ms later than `__from`: InfluxDB finds nothing where a piece begins before it.
 _RANGE = f"time >= {_START} AND time < ${{__to}}ms"
 _WHOLE_HOURS = f"{_RANGE} AND time < now() - 1h"
 _NO_HOUR = "Known once an hour of the range is over"
@@ -92,7 +92,9 @@ def _bars() -> list[Panel]:
             f"Energy of each month. {_SOLD} Shows this year, {FIXED_ENDS}.",
         ),
         place(
-            shared.grouped_by_time(before.time_from("now/y").time_shift("1y"), "YYYY-MM", list(_BARS)),
+            shared.grouped_by_time(
+                before.time_from("now/y").time_shift("1y").hide_time_override(True), "YYYY-MM", list(_BARS)
+            ),
             (12, 9),
             "Months, a year before",
             shared.KWH,

@@ -6,6 +6,8 @@ A submeter is any device that has this field, whatever its name and its measurem
 from its energy. A home without one sees a text, as Grafana cannot hide a panel.
 """
 
+from grafana_foundation_sdk.models import common as options
+
 from grafana import panels as shared
 from grafana.influxql import (
     ENERGY_DAYS,
@@ -13,7 +15,6 @@ from grafana.influxql import (
     ENERGY_TIERS,
     OF_INTERVALS,
     OF_SITE,
-    Target,
     Tier,
     in_range,
     local_rows,
@@ -23,6 +24,8 @@ from grafana.influxql import (
 from grafana.panels import FIXED_ENDS, Panel, place
 
 _NONE = "No submeter is recorded"
+# Else a single submeter fills the panel.
+_TALLEST_BAR_PX = 60
 _EACH = ', "device"'
 _ENERGY = {"Energy": '{of}("submeter_import")'}
 _WHAT = (
@@ -53,20 +56,24 @@ def now_and_chosen() -> list[Panel]:
             shared.energy_list(targets(chosen, alias="$tag_device"))
             .display_name("${__field.labels.device}")
             .color_scheme(shared.one_colour(shared.HOME))
+            .sizing(options.BarGaugeSizing.MANUAL)
+            .max_viz_height(_TALLEST_BAR_PX)
             .no_value(_NONE),
             (10, 8),
-            "Energy of submeters in the chosen range",
+            "Energy of submeters",
             shared.KWH,
-            f"Sum of the quarter hours, hours or days that begin in the range. {_WHAT}",
+            f"Sum of the quarter hours, hours or days that begin in the chosen range. {_WHAT}",
         ),
     ]
 
 
 def days() -> Panel:
     """Build the bars of local days, one for each submeter."""
-    rows = [Target(query, alias="$tag_device") for query in local_rows(_ENERGY, ENERGY_DAYS, _EACH)]
+    rows = targets(local_rows(_ENERGY, ENERGY_DAYS, _EACH), alias="$tag_device")
+    # Not a bar chart, which writes the text for no value along its axis.
+    bars = shared.curves(rows, "1d").draw_style(options.GraphDrawStyle.BARS).fill_opacity(70)
     return place(
-        shared.bars(rows).time_from("now/M").no_value(_NONE),
+        bars.show_points(options.VisibilityMode.NEVER).axis_soft_min(0).time_from("now/M").no_value(_NONE),
         (24, 8),
         "Submeters by day",
         shared.KWH,

@@ -15,7 +15,7 @@ from tests.grafana.pages import DASHBOARDS, ROOT
 
 _WIDTH: Final = 1240
 # Grafana draws only panels that are in sight.
-_TALLER_THAN_ALL: Final = 5000
+_TALLER_THAN_ALL: Final = 7000
 _RANGES: Final = {"energy-history": "now-1y"}
 
 # The panels that still load, and the troubles of the others. Grafana 9, then Grafana 12.

@@ -142,7 +142,9 @@ def test_missing_data_is_never_filled(page: Page) -> None:
         assert counted or not re.search(r"fill\((?!null\)|none\))", target["query"])
     if page.panel["type"] == "timeseries":
         assert page.panel["fieldConfig"]["defaults"]["custom"]["spanNulls"] is False
-        assert all(target["query"].endswith("fill(null)") for target in page.panel["targets"])
+        bars = page.panel["fieldConfig"]["defaults"]["custom"].get("drawStyle") == "bars"
+        filled = "fill(none)" if bars else "fill(null)"
+        assert all(target["query"].endswith(filled) for target in page.panel["targets"])
 
 
 @EACH_PANEL

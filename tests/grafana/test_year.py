@@ -25,7 +25,7 @@ OF_WHOLE = {"Savings in the chosen range ($currency)", "Data coverage over time"
 """Panels that tell of days that begin in the range, or of hours that are over: an hour has one at most."""
 SUBMETERS = {
     "Power of submeters",
-    "Energy of submeters in the chosen range",
+    "Energy of submeters",
     "Submeters by day",
 }
 """Panels of what only one of the two sites has."""
@@ -416,7 +416,7 @@ def test_submeter_is_shown_by_its_device(year: Year) -> None:
     power = rows(year, panel("energy-flows", "Power of submeters"), day)
     assert {row["device"] for row in power} == {SUBMETER}
     assert {row["Power"] for row in power} == {SUBMETER_W}
-    (chosen,) = rows(year, panel("energy-flows", "Energy of submeters in the chosen range"), day)
+    (chosen,) = rows(year, panel("energy-flows", "Energy of submeters"), day)
     assert chosen["Energy"] == pytest.approx(SUBMETER_W * 24 / 1000)
     (bar,) = rows(year, panel("energy-history", "Submeters by day"), day)
     assert (bar["device"], bar["time"]) == (SUBMETER, day.start.timestamp() * 1e9)

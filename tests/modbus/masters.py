@@ -422,7 +422,7 @@ def models() -> dict[str, Model]:
     for late in (0.01, 0.10):
         for behaviour in ("listen", "abort", "flush"):
             for retries in (0, 1, 2):
-                base = Model(behaviour, retries, late)  # type: ignore[arg-type]
+                base = Model(behaviour, retries, late)
                 table[f"{behaviour}, {retries} retries, {late:.0%} late"] = base
                 table[f"{behaviour}, {retries} retries, {late:.0%} late, clears"] = replace(base, clears=True)
         for behaviour in ("listen", "abort", "flush"):
