@@ -12,6 +12,7 @@ import subprocess
 import sys
 import urllib.parse
 import urllib.request
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -23,14 +24,22 @@ from zoneinfo import ZoneInfo
 
 from recorder.commands.configuration import Configuration, load_configuration
 from recorder.pipeline import Pipeline
+from recorder.points.energy import MEASUREMENT as ENERGY
 from recorder.points.line_protocol import to_line
 from recorder.points.point import Point
 from recorder.points.site import Site
 from recorder.profiles.catalogue import Catalogue
-from recorder.simulator.homes import HOMES
-from recorder.simulator.plant import Plant
+from recorder.simulator.homes import HOMES, Home
+from recorder.simulator.plant import Plant, PlantState
+from recorder.simulator.registers import as_heat_pump_meter_sees
 from recorder.simulator.strace_text import DIALECTS
-from recorder.simulator.stream import ExpectedSample, SiteStream
+from recorder.simulator.stream import (
+    ExpectedSample,
+    SiteStream,
+    inverter_sample,
+    meter_sample,
+    pcs_sample,
+)
 from recorder.store.buckets import STEPS
 from recorder.store.store import Store, StoreLimits
 from tests.support.home_truth import HomeTruth, PvSide, self_consumption, self_sufficiency, total
@@ -42,6 +51,8 @@ FIGURES: Final = (
     "home", "grid_import", "grid_export", "pv", "battery_charge", "battery_discharge",
     "self_sufficiency", "self_consumption",
 )  # fmt: skip
+_TAGS: Final = {"powermeter": ("meter", "powermeter"), "heat_pump": ("heat_pump", "powermeter")}
+"""Device tag and measurement of what the simulator names otherwise."""
 LARGEST_DEVIATION: Final = 0.005
 _NS: Final = 10**9
 _LINES_A_WRITE: Final = 5000
@@ -62,7 +73,8 @@ class Case:
     """What is recorded: a kind of home from a local moment on, in seconds.
 
     In `pauses`, pairs of seconds since the start, nothing reaches the recorder. After `restart_after`
-    seconds the recorder is stopped and started again. `separate` streams are of one process each.
+    seconds the recorder is stopped and started again. `separate` streams are of one process each. Without
+    `text` there is none: samples are handed to the stages behind decoding, in a tenth of the time.
     """
 
     home: str
@@ -71,6 +83,7 @@ class Case:
     pauses: tuple[tuple[int, int], ...] = ()
     restart_after: int | None = None
     separate: bool = False
+    text: bool = True
     seed: int = 1
 
     @property
@@ -124,6 +137,7 @@ def record(case: Case, directory: Path, *, keep: bool = False) -> Recorded:
     lines: list[bytes] = []
     names = ("home.strace",) if both else ("inverters.strace", "meters.strace")
     files = [directory / name for name in names]
+    keep |= not case.text
     service = _Recorder(config, directory, len(files), keeps_lines=keep)
     with ExitStack() as stack:
         texts = [stack.enter_context(file.open("wb")) for file in files]
@@ -133,6 +147,12 @@ def record(case: Case, directory: Path, *, keep: bool = False) -> Recorded:
                 service = _Recorder(config, directory, len(files), keeps_lines=keep)
             if any(first <= passed < last for first, last in case.pauses):
                 truth.add(plant.sample(plant.now_s + 1))
+                continue
+            if not case.text:
+                state = plant.sample(plant.now_s + 1)
+                truth.add(state)
+                seen.add(state)
+                lines += service.take(_samples(state, kind))
                 continue
             second = next(stream)
             truth.add(plant.state)
@@ -144,6 +164,26 @@ def record(case: Case, directory: Path, *, keep: bool = False) -> Recorded:
                 samples += second.truth
     lines += service.stop()
     return Recorded(case, directory, config, files, truth, seen, samples, lines)
+
+
+def _samples(state: PlantState, home: Home) -> list[ExpectedSample]:
+    """Return what the devices of a home say in a second, in the order in which they say it."""
+    samples = [
+        ExpectedSample(
+            device.name,
+            state.at_s * _NS + device.requests[-1].start_ms * 1_000_000 + device.answer_ms * 1_000_000,
+            {
+                "pcs": pcs_sample,
+                "powermeter": meter_sample,
+                "heat_pump": lambda state: meter_sample(as_heat_pump_meter_sees(state)),
+                "inverter": inverter_sample,
+            }[device.name](state),
+            certain=True,
+        )
+        for device in home.devices
+        if device.is_on(state)
+    ]
+    return sorted(samples, key=lambda sample: sample.at_ns)
 
 
 class _Recorder:
@@ -165,19 +205,33 @@ class _Recorder:
             self._site.start_counters(profile.device, self._store.last_readings(SITE, profile))
         self._pipelines = [Pipeline(Catalogue(profiles), self._site) for _ in range(streams)]
         self._flushed_ns = 0
+        self._counts: Counter[str] = Counter()
 
     def feed(self, texts: Sequence[bytes], received_at_ns: int) -> list[bytes]:
         """Take what each connection brought in a second; return the lines of the points."""
-        self._now_ns = received_at_ns
         points: list[Point] = []
         for pipeline, text in zip(self._pipelines, texts, strict=True):
             points += pipeline.feed(text, received_at_ns)
             points += pipeline.expire(received_at_ns)
-        self._store.observe(points)
-        if received_at_ns - self._flushed_ns > 3600 * _NS:
-            self._store.flush()
-            self._flushed_ns = received_at_ns
+        self._observe(points, received_at_ns)
         return self._lines(points)
+
+    def _observe(self, points: Sequence[Point], now_ns: int) -> None:
+        self._now_ns = now_ns
+        self._store.observe(points)
+        if now_ns - self._flushed_ns > 3600 * _NS:
+            self._store.flush()
+            self._flushed_ns = now_ns
+
+    def take(self, samples: Sequence[ExpectedSample]) -> list[bytes]:
+        """Take samples as decoding would give them; return the lines of their energies."""
+        points: list[Point] = []
+        for device, at_ns, fields, _ in samples:
+            name, measurement = _TAGS.get(device, (device, device))
+            tags = (("device", name), ("site", SITE))
+            points += self._site.take(name, Point(measurement, tags, fields, at_ns), self._counts)
+        self._observe(points, samples[-1].at_ns)
+        return [to_line(point) for point in points if point.measurement == ENERGY]
 
     def stop(self) -> list[bytes]:
         """End every stream, and write what is left."""
