@@ -3,6 +3,7 @@
 # make check        the quick half: lint, types, import contract, generated files
 # make faults       every row of the fault matrix, into docs/reliability.md: a quarter of an hour
 # make alert-years  every alert rule over a year of three homes, into docs/alerts.md: half an hour
+# make accuracy     a day of each simulated home against the truth, into docs/accuracy.md: half an hour
 # make bench        every figure of docs/performance.md anew: forty minutes, on a quiet machine
 # make format       what the linter can mend by itself
 # make lock         the lock files anew, from pyproject.toml
@@ -20,7 +21,7 @@ PYTEST_OPTIONS ?= --numprocesses 4 --dist loadgroup
 
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo test check faults alert-years bench format lock screenshots dashboard-pictures uplot debian clean
+.PHONY: demo test check faults alert-years accuracy bench format lock screenshots dashboard-pictures uplot debian clean
 
 demo: $(VENV)/.runtime
 	@$(BIN)/ess-recorder demo $(DEMO_OPTIONS)
@@ -40,6 +41,9 @@ faults: debian $(VENV)/.development
 
 alert-years: debian $(VENV)/.development
 	$(BIN)/python -m tests.grafana.alert_years
+
+accuracy: debian $(VENV)/.development
+	$(BIN)/python -m tests.homes
 
 bench: debian $(VENV)/.development
 	$(BIN)/python -m bench $(BENCH_OPTIONS)

@@ -37,6 +37,7 @@ from recorder.points.point import Point
 from recorder.points.site import Site
 from recorder.profiles.catalogue import Catalogue
 from recorder.profiles.model import Profile
+from recorder.roles import devices_of, role_problems
 from recorder.settings import ListenerSettings, Settings
 from recorder.sources.sites import SiteMap
 from recorder.sources.strace_tcp import ListenerOptions, StraceTcpListener
@@ -157,6 +158,7 @@ class Recorder:
         self._offsets = ClockOffsets(settings.data_dir)
         self._newest_ns: dict[tuple[str, str], int] = {}
         self._expected = ExpectedDevices(settings, profiles)
+        self._role_problems = tuple(role_problems(settings, profiles))
         self._sources = [self._source(listener) for listener in settings.listeners]
         self._housekeeping: asyncio.Task[None] | None = None
         self.queue = _queue_of(settings)
@@ -233,6 +235,7 @@ class Recorder:
                 SourceState(source.listener.options.name, source.site, source.figures())
                 for source in self._sources
             ],
+            role_problems=self._role_problems,
             queue=self.queue,
             influx=self.influx,
             store=self._store,
@@ -278,11 +281,7 @@ class Recorder:
         """Return a site, whose counters continue where an earlier run ended."""
         site = self._sites.get(name)
         if site is None:
-            profiles = [
-                profile
-                for profile, device in zip(self._catalogue.profiles, self._settings.devices, strict=True)
-                if device.sites is None or name in device.sites
-            ]
+            profiles = devices_of(self._settings, self._catalogue.profiles, name)
             site = self._sites[name] = Site(name, profiles, self._settings.flow.meter_max_age_seconds)
             for profile in profiles:
                 site.start_counters(profile.device, self._store.last_readings(name, profile))

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from recorder.influx.no_server import NoServer
 from recorder.influx.sink import InfluxSink
+from recorder.roles import RoleProblem
 from recorder.settings import Settings
 from recorder.spool.durable import DurableQueue
 from recorder.store.store import Store
@@ -49,6 +50,7 @@ class Facts:
     clock_step: ClockStep | None
     ages: Mapping[tuple[str, str], float]
     sources: Sequence[SourceState]
+    role_problems: Sequence[RoleProblem]
     queue: DurableQueue
     influx: InfluxSink | NoServer
     store: Store
@@ -63,6 +65,7 @@ def problems_of(facts: Facts) -> tuple[str, ...]:
         for (site, device), age in facts.ages.items()
         if age > STALE_AFTER_SECONDS
     ]
+    problems += [f"{what}: {remedy}" for what, remedy in facts.role_problems]
     problems += [text for text in (influx.problem, facts.queue.problem, facts.store.problem) if text]
     problems += influx.side_problems
     figures = influx.figures()

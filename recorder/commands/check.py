@@ -22,6 +22,7 @@ from recorder.influx.rename import sites_in
 from recorder.influx.server import InfluxServer
 from recorder.influx.setup import SetUp
 from recorder.influx.sink import day_borders_of, open_server, set_up_of
+from recorder.roles import inferred_role_note, role_problems
 from recorder.settings import Settings
 from recorder.store.database import FILE_NAME, glance
 
@@ -59,12 +60,26 @@ def _findings(configuration: Configuration) -> Iterator[Finding]:
     for profile in configuration.profiles:
         yield Finding(
             f"profile {profile.name}: {len(profile.fields)} fields of {profile.measurement}, "
-            f"device {profile.device}, Modbus unit {profile.unit}"
+            f"device {profile.device}, Modbus unit {profile.unit}, role {profile.role}"
         )
+    yield from _roles(configuration)
     yield from _ports(settings)
     yield _data_dir(settings)
     yield from _history(settings)
     yield from _influxdb(configuration)
+
+
+def _roles(configuration: Configuration) -> Iterator[Finding]:
+    for profile in configuration.profiles:
+        note = inferred_role_note(profile)
+        if note:
+            what = f"profile {profile.name} has no role: {profile.role} is assumed, from its field names"
+            yield Finding(what, f"add to it {note}, or the role that it has", is_error=False)
+    problems = list(role_problems(configuration.settings, configuration.profiles))
+    yield from (Finding(*problem) for problem in problems)
+    has_meter = any(profile.role == "grid_meter" for profile in configuration.profiles)
+    if has_meter and not problems:
+        yield Finding("energy flows: each site has one grid meter")
 
 
 def _ports(settings: Settings) -> Iterator[Finding]:

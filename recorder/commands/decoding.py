@@ -26,6 +26,7 @@ from recorder.points.offsets import Offsets
 from recorder.points.point import Point
 from recorder.points.site import Site
 from recorder.profiles.catalogue import Catalogue
+from recorder.roles import devices_of
 from recorder.sources.replay import UNREADABLE, chunks, open_capture, pace_of
 
 
@@ -72,8 +73,10 @@ class Decoded:
 
 
 def site_of(configuration: Configuration, name: str) -> Site:
-    """Return a site with every device of the settings; `name` is the `site` tag of its points."""
-    return Site(name, configuration.profiles, configuration.settings.flow.meter_max_age_seconds)
+    """Return a site with its devices; `name` is the `site` tag of its points."""
+    settings = configuration.settings
+    devices = devices_of(settings, configuration.profiles, name)
+    return Site(name, devices, settings.flow.meter_max_age_seconds)
 
 
 def pipeline_of(

@@ -272,6 +272,9 @@ class BusSync:
             shapes = {*loss.outstanding, *(withheld.shape for withheld in loss.withheld)}
             if any(shape[:2] == request.shape[:2] for shape in shapes):
                 self._add(loss, request, 1)
+        if loss is not None and self._seen.get(request.frame):
+            # Of a register that is else read, an exception may be the response to what is withheld.
+            return self._event(loss.reason, accounted=loss.accounted)
         return []
 
     def gave_up(self, request: Request, strays: list[bytes], written_at_ns: int | None) -> list[Exchange]:
@@ -385,7 +388,7 @@ class BusSync:
             # Nothing of what comes can depend on when this began.
             released = self._drop_withheld(loss, UNDECIDABLE)
             self._loss = _Loss(UNDECIDABLE, accounted=False, undecidable=True, now=Moment(None, 1))
-        elif not loss.failed or (loss.proven and self._failed_long_ago(loss)):
+        elif not loss.failed or (loss.proven and self._late_ones_came(loss, request)):
             if len(loss.withheld) >= MAX_WITHHELD:
                 loss.failed = True
                 released = self._drop_withheld(loss, loss.reason)
@@ -448,8 +451,21 @@ class BusSync:
             self._loss = None
         return released
 
-    def _failed_long_ago(self, loss: _Loss) -> bool:
-        return loss.failed_at is not None and self._is_late(loss.failed_at, loss.now)
+    def _late_ones_came(self, loss: _Loss, request: Request) -> bool:
+        """Tell whether what `request` could be mistaken for was asked so long before that nothing of it may come.
+
+        What was asked after the failure, and may have got the late response, counts for no longer than twice
+        that: where cycles take less, it would never end.
+        """
+        failed_at, group = loss.failed_at, loss.outstanding.get(request.shape)
+        latest = loss.latest if group is None else group.latest
+        if failed_at is None or not self._is_late(failed_at, loss.now):
+            return False
+        return (
+            latest is None
+            or self._is_late(latest, loss.now)
+            or self._passed(failed_at, loss.now, 2 * LATE_WITHIN_NS, 2 * LATE_WITHIN_CYCLES)
+        )
 
     def _is_late(self, then: Moment, now: Moment) -> bool:
         """Tell whether no response to what was written `then` may come after `now`."""

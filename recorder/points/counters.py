@@ -6,6 +6,7 @@ the counter was reset, rolled over or replaced, and the new level adds no energy
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from recorder.profiles.model import EnergyCounter
@@ -31,6 +32,22 @@ class CounterState(NamedTuple):
     confirmations: int
 
 
+@dataclass(slots=True)
+class _Counter:
+    """A counter and what is known of it; attributes of its own, because every reading changes them."""
+
+    counter: EnergyCounter
+    accepted_kwh: float | None = None
+    accepted_ns: int = 0
+    candidate: Reading | None = None
+    confirmations: int = 0
+
+    def accept(self, kwh: float, time_ns: int) -> None:
+        """Let a reading be the accepted one."""
+        self.accepted_kwh, self.accepted_ns = kwh, time_ns
+        self.candidate, self.confirmations = None, 0
+
+
 class CounterCheck:
     """The check of one device's counters.
 
@@ -39,34 +56,39 @@ class CounterCheck:
     """
 
     def __init__(self, counters: Sequence[EnergyCounter]) -> None:
-        self._counters = tuple(counters)
-        self._states = dict.fromkeys((one.field for one in counters), CounterState(None, None, 0))
+        self._counters = {one.field: _Counter(one) for one in counters}
 
     @property
     def state(self) -> tuple[CounterState, ...]:
         """Where the counters are: what is returned depends on this and on what comes."""
-        return tuple(self._states.values())
+        return tuple(
+            CounterState(
+                None if one.accepted_kwh is None else Reading(one.accepted_kwh, one.accepted_ns),
+                one.candidate,
+                one.confirmations,
+            )
+            for one in self._counters.values()
+        )
 
     def resume(self, state: Sequence[CounterState]) -> None:
         """Go on from where another check of the same counters was."""
-        self._states = dict(zip(self._states, state, strict=True))
+        for one, (accepted, candidate, confirmations) in zip(self._counters.values(), state, strict=True):
+            one.accepted_kwh, one.accepted_ns = accepted or (None, 0)
+            one.candidate, one.confirmations = candidate, confirmations
 
     def clock_was_set(self, by_ns: int) -> None:
         """Move the times of readings to a clock that was set forward by `by_ns`."""
-
-        def moved(reading: Reading | None) -> Reading | None:
-            return None if reading is None else Reading(reading.kwh, reading.time_ns + by_ns)
-
-        self._states = {
-            field: CounterState(moved(state.accepted), moved(state.candidate), state.confirmations)
-            for field, state in self._states.items()
-        }
+        for one in self._counters.values():
+            one.accepted_ns += by_ns
+            if one.candidate is not None:
+                one.candidate = one.candidate._replace(time_ns=one.candidate.time_ns + by_ns)
 
     def start_from(self, readings: Mapping[str, Reading]) -> None:
         """Continue counting from the readings, by field, with which an earlier run ended."""
         for field, reading in readings.items():
-            if field in self._states and self._states[field].accepted is None:
-                self._states[field] = CounterState(reading, None, 0)
+            one = self._counters.get(field)
+            if one is not None and one.accepted_kwh is None:
+                one.accept(*reading)
 
     def feed(self, fields: dict[str, float], time_ns: int) -> tuple[dict[str, float], int]:
         """Remove the readings that are withheld from `fields`.
@@ -77,32 +99,39 @@ class CounterCheck:
         """
         gained: dict[str, float] = {}
         withheld = 0
-        states = self._states
-        for counter in self._counters:
-            field = counter.field
+        for field, one in self._counters.items():
             kwh = fields.get(field)
             if kwh is None:
                 continue
-            accepted, candidate, confirmations = states[field]
-            reading = Reading(kwh, time_ns)
-            if accepted is None:
-                states[field] = CounterState(reading, None, 0)
-            elif _explains(counter, accepted, reading):
-                gained[field] = kwh - accepted.kwh
-                states[field] = CounterState(reading, None, 0)
-            elif candidate is not None and _explains(counter, candidate, reading):
-                if confirmations + 1 < _CONFIRMATIONS:
-                    states[field] = CounterState(accepted, reading, confirmations + 1)
-                    withheld += 1
-                    del fields[field]
-                else:
-                    gained[field] = 0.0
-                    states[field] = CounterState(reading, None, 0)
+            before_kwh = one.accepted_kwh
+            if kwh == before_kwh:
+                # As most readings are: a counter has a coarse step.
+                gained[field] = 0.0
+                one.accepted_ns = time_ns
+                if one.candidate is not None:
+                    one.accept(kwh, time_ns)
+            elif before_kwh is None:
+                one.accept(kwh, time_ns)
+            elif _explains(one.counter, Reading(before_kwh, one.accepted_ns), Reading(kwh, time_ns)):
+                gained[field] = kwh - before_kwh
+                one.accept(kwh, time_ns)
+            elif _is_confirmed(one, Reading(kwh, time_ns)):
+                gained[field] = 0.0
+                one.accept(kwh, time_ns)
             else:
-                states[field] = CounterState(accepted, reading, 0)
                 withheld += 1
                 del fields[field]
         return gained, withheld
+
+
+def _is_confirmed(one: _Counter, reading: Reading) -> bool:
+    """Note a reading that the one before does not explain; return whether its level is confirmed now."""
+    if one.candidate is not None and _explains(one.counter, one.candidate, reading):
+        one.confirmations += 1
+    else:
+        one.confirmations = 0
+    one.candidate = reading
+    return one.confirmations >= _CONFIRMATIONS
 
 
 def _explains(counter: EnergyCounter, before: Reading, reading: Reading) -> bool:

@@ -17,7 +17,7 @@ whenever they are decoded. The ten seconds in which the first sample lies are co
 what was before it may be stored already.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from recorder.points.counted import CountedEnergy, CountedState
@@ -54,15 +54,16 @@ class _SpanState(NamedTuple):
 class EnergyState(NamedTuple):
     """Where the energies of one series are: the ten seconds that are open, and what is known of powers.
 
-    `turns` counts how often the times went back. `counted` has, of each counted flow, its state and how much
-    of the open integral it has followed.
+    `turns` counts how often the times went back; `integrals` are those of powers, None where there is none;
+    `counted` has the state of each flow that may be counted.
     """
 
     cell: int | None
     turns: int
     kwh: tuple[tuple[str, float], ...]
+    integrals: tuple[float, ...] | None
     span: _SpanState | None
-    counted: tuple[tuple[str, CountedState, float], ...]
+    counted: tuple[tuple[str, CountedState], ...]
 
 
 class EnergySeries:
@@ -70,38 +71,49 @@ class EnergySeries:
 
     Args:
         tags: those of its points.
+        names: the fields of the integrals of powers.
         steps_kwh: the smallest step of the counter of each flow that may be counted.
     """
 
     def __init__(
-        self, tags: tuple[tuple[str, str], ...], steps_kwh: Mapping[str, float] | None = None
+        self,
+        tags: tuple[tuple[str, str], ...],
+        names: tuple[str, ...],
+        steps_kwh: Mapping[str, float] | None = None,
     ) -> None:
         self._tags = tags
+        self._names = names
         self._cell: int | None = None
         self._turns = 0
         self._kwh: dict[str, float] = {}
+        self._integrals: list[float] | None = None
         self._span: _SpanState | None = None
         self._counted = {flow: CountedEnergy(step_kwh) for flow, step_kwh in (steps_kwh or {}).items()}
-        self._followed = dict.fromkeys(self._counted, 0.0)
 
     @property
     def state(self) -> EnergyState:
         """Where the energies are: what they return depends on this and on what comes."""
-        counted = tuple((flow, one.state, self._followed[flow]) for flow, one in self._counted.items())
-        return EnergyState(self._cell, self._turns, tuple(self._kwh.items()), self._span, counted)
+        integrals = None if self._integrals is None else tuple(self._integrals)
+        counted = tuple((flow, one.state) for flow, one in self._counted.items())
+        return EnergyState(self._cell, self._turns, tuple(self._kwh.items()), integrals, self._span, counted)
 
     def resume(self, state: EnergyState) -> None:
-        """Go on from where the same series was."""
+        """Go on from where the same series was; its fields have the same names."""
         self._cell, self._turns, self._span = state.cell, state.turns, state.span
         self._kwh = dict(state.kwh)
-        for flow, counted, followed_kwh in state.counted:
+        self._integrals = None if state.integrals is None else list(state.integrals)
+        for flow, counted in state.counted:
             self._counted[flow].state = counted
-            self._followed[flow] = followed_kwh
 
     def clock_was_set(self, by_ns: int) -> None:
         """Move the latest sample to the time of a clock that was set forward by `by_ns`."""
         if self._span is not None:
             self._span = _SpanState(self._span.time_ns + by_ns, self._span.spacing_ns)
+
+    def rename(self, names: tuple[str, ...]) -> None:
+        """Let the integrals of powers have other names from now on."""
+        self._settle()
+        self._names = names
 
     def open(self, time_ns: int) -> Point | None:
         """Open the ten seconds of a time; returns the point of those before where they are over."""
@@ -121,39 +133,43 @@ class EnergySeries:
 
     def close(self) -> Point | None:
         """Return the point of the ten seconds that are open, and empty them."""
-        for flow in self._counted:
-            self._follow(flow)
-            self._followed[flow] = 0.0
+        self._settle()
         kwh, self._kwh = self._kwh, {}
         if self._cell is None or not kwh:
             return None
         return Point(MEASUREMENT, self._tags, kwh, self._cell * _CELL_NS + self._turns)
 
-    def add(self, gained_kwh: Mapping[str, float]) -> None:
-        """Add energies by field."""
-        kwh = self._kwh
-        for name, gain in gained_kwh.items():
-            kwh[name] = kwh.get(name, 0.0) + gain
+    def add(self, name: str, kwh: float) -> None:
+        """Add an energy to a field."""
+        self._kwh[name] = self._kwh.get(name, 0.0) + kwh
 
     def count(self, flow: str, gained_kwh: float) -> None:
         """Add what the counter of a flow gained, to what its integral has shown before."""
-        self._follow(flow)
-        self.add({flow: self._counted[flow].step(gained_kwh) if gained_kwh else 0.0})
+        if gained_kwh:
+            self._settle()
+            gained_kwh = self._counted[flow].step(gained_kwh)
+        self.add(flow, gained_kwh)
 
-    def _follow(self, flow: str) -> None:
-        """Let a counted flow have as much energy as its integral shows."""
-        integral_kwh = self._kwh.get(integrated_name(flow))
-        if integral_kwh is not None:
-            self.add({flow: self._counted[flow].follow(integral_kwh - self._followed[flow])})
-            self._followed[flow] = integral_kwh
-
-    def integrate(self, watts: Mapping[str, float], names: Mapping[str, str], time_ns: int) -> None:
-        """Add the energy of powers since their sample before; `names` holds the fields that differ."""
+    def integrate(self, watts: Collection[float], time_ns: int) -> None:
+        """Add the energy of powers, in the order of their fields, since their sample before."""
         duration = self._duration_ns(time_ns) / _WATT_NS_PER_KWH
-        kwh = self._kwh
-        for name, power in watts.items():
-            field = names.get(name, name)
-            kwh[field] = kwh.get(field, 0.0) + power * duration
+        before = self._integrals
+        if before is None:
+            self._integrals = [power * duration for power in watts]
+        else:
+            self._integrals = [kwh + power * duration for kwh, power in zip(before, watts, strict=True)]
+
+    def _settle(self) -> None:
+        """Add the integrals to their fields, and to counted flows as far as their counters will show them."""
+        if self._integrals is not None:
+            integrals = dict(zip(self._names, self._integrals, strict=True))
+            self._integrals = None
+            for name, kwh in integrals.items():
+                self.add(name, kwh)
+            for flow, counted in self._counted.items():
+                integral = integrals.get(integrated_name(flow))
+                if integral is not None:
+                    self.add(flow, counted.follow(integral))
 
     def _duration_ns(self, time_ns: int) -> int:
         span = self._span

@@ -77,43 +77,45 @@ def balance(
     Returns:
         The value of every one of `FLOW_FIELDS`, in W.
     """
-    ac, pv, battery, grid = (
-        round(power * _STEPS_PER_WATT) for power in (ac_power_w, pv_power_w, battery_power_w, grid_power_w)
-    )
+    ac, pv = round(ac_power_w * _STEPS_PER_WATT), round(pv_power_w * _STEPS_PER_WATT)
+    battery, grid = round(battery_power_w * _STEPS_PER_WATT), round(grid_power_w * _STEPS_PER_WATT)
     loss = pv + battery - ac
     pv = max(0, pv)
     home = max(0, ac + grid)
-    charge, discharge = max(0, -battery), max(0, battery)
-    export = max(0, -grid)
+    charge, discharge = (0, battery) if battery > 0 else (-battery, 0)
+    bought, export = (grid, 0) if grid > 0 else (0, -grid)
 
-    pv_to_battery = min(pv, charge)
+    pv_to_battery = min(charge, pv)
     delivered = max(0, ac)
     pv_left = pv - pv_to_battery
     # Where neither has power left, what is delivered is the battery's: devices are read at different moments.
     pv_ac = round(delivered * pv_left / (pv_left + discharge)) if pv_left else 0
     battery_ac = delivered - pv_ac
-    pv_to_home = min(pv_ac, home)
+    pv_to_home = min(home, pv_ac)
     battery_to_home = min(battery_ac, home - pv_to_home)
     battery_to_grid = min(battery_ac - battery_to_home, export)
-    parts = {
-        "pv_to_home": pv_to_home,
-        "pv_to_battery": pv_to_battery,
-        "pv_to_grid": export - battery_to_grid,
-        "battery_to_home": battery_to_home,
-        "battery_to_grid": battery_to_grid,
-        "grid_to_home": home - pv_to_home - battery_to_home,
-        "grid_to_battery": charge - pv_to_battery,
-    }
-    watts = {name: steps / _STEPS_PER_WATT for name, steps in parts.items()}
+    pv_to_home_w = pv_to_home / _STEPS_PER_WATT
+    pv_to_battery_w = pv_to_battery / _STEPS_PER_WATT
+    pv_to_grid_w = (export - battery_to_grid) / _STEPS_PER_WATT
+    battery_to_home_w = battery_to_home / _STEPS_PER_WATT
+    battery_to_grid_w = battery_to_grid / _STEPS_PER_WATT
+    grid_to_home_w = (home - pv_to_home - battery_to_home) / _STEPS_PER_WATT
+    grid_to_battery_w = (charge - pv_to_battery) / _STEPS_PER_WATT
     return {
         # Totals are the sums of their parts as floats, so that they agree to the last bit.
-        "home": watts["pv_to_home"] + watts["battery_to_home"] + watts["grid_to_home"],
+        "home": pv_to_home_w + battery_to_home_w + grid_to_home_w,
         "pv": pv / _STEPS_PER_WATT,
-        "grid_import": max(0, grid) / _STEPS_PER_WATT,
-        "grid_export": watts["pv_to_grid"] + watts["battery_to_grid"],
-        "battery_charge": watts["pv_to_battery"] + watts["grid_to_battery"],
+        "grid_import": bought / _STEPS_PER_WATT,
+        "grid_export": pv_to_grid_w + battery_to_grid_w,
+        "battery_charge": pv_to_battery_w + grid_to_battery_w,
         "battery_discharge": discharge / _STEPS_PER_WATT,
-        **watts,
+        "pv_to_home": pv_to_home_w,
+        "pv_to_battery": pv_to_battery_w,
+        "pv_to_grid": pv_to_grid_w,
+        "battery_to_home": battery_to_home_w,
+        "battery_to_grid": battery_to_grid_w,
+        "grid_to_home": grid_to_home_w,
+        "grid_to_battery": grid_to_battery_w,
         "loss": loss / _STEPS_PER_WATT,
     }
 
@@ -259,11 +261,13 @@ class _SourceFields(NamedTuple):
     pv: str
     battery: str
     has_pv: bool
+    known: tuple[str, ...]
 
     def delivery(self, fields: dict[str, float], time_ns: int) -> _Delivery | None:
         """Return what a point says, or None where one of the known quantities is missing."""
-        if any(name and name not in fields for name in (self.ac, self.pv, self.battery)):
-            return None
+        for name in self.known:
+            if name not in fields:
+                return None
         battery_w = fields[self.battery] if self.battery else 0.0
         pv_w = fields[self.pv] if self.pv else 0.0
         ac_w = fields[self.ac] if self.ac else pv_w + battery_w
@@ -277,4 +281,5 @@ class _SourceFields(NamedTuple):
 
 def _fields_of(profile: Profile) -> _SourceFields:
     ac, pv, battery = (profile.field_of(name) for name in ("ac_power", "pv_power", "battery_power"))
-    return _SourceFields(ac, pv, battery, has_pv=profile.role != "battery")
+    known = tuple(name for name in (ac, pv, battery) if name)
+    return _SourceFields(ac, pv, battery, profile.role != "battery", known)

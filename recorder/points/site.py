@@ -7,7 +7,7 @@ Takes the points of its devices in the order of their times, returns them with t
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import NamedTuple
 
 from recorder.points.counters import CounterCheck, CounterState, Reading
@@ -47,15 +47,15 @@ class Site:
         self._flow = FlowBalance(name, profiles, max_age_seconds)
         self._counters = {one.device: CounterCheck(one.energy_counters) for one in profiles}
         self._flow_counters = _flow_counters(profiles)
-        self._energy = EnergySeries(self._flow.tags, _steps_kwh(profiles, self._flow_counters))
+        self._energy = EnergySeries(self._flow.tags, FLOW_FIELDS, _steps_kwh(profiles, self._flow_counters))
         self._submeters = {
-            one.device: EnergySeries((("device", one.device), ("site", name)))
+            one.device: EnergySeries((("device", one.device), ("site", name)), SUBMETER_FIELDS)
             for one in profiles
             if one.role == "submeter"
         }
         # The counters, device and field, that have been read; a flow is counted once all of its counters are.
         self._counted: set[tuple[str, str]] = set()
-        self._names: dict[str, str] = {}
+        self._flows_counted: frozenset[str] = frozenset()
 
     @property
     def state(self) -> SiteState:
@@ -73,11 +73,11 @@ class Site:
         self._flow.resume(state.flow)
         for device, counters in state.counters:
             self._counters[device].resume(counters)
+        self._counted = set(state.counted)
+        self._name_integrals()
         self._energy.resume(state.energy)
         for device, energy in state.submeters:
             self._submeters[device].resume(energy)
-        self._counted = set(state.counted)
-        self._name_integrals()
 
     def start_counters(self, device: str, readings: Mapping[str, Reading]) -> None:
         """Continue counting from the readings, by field, with which an earlier run ended."""
@@ -101,10 +101,17 @@ class Site:
         flow = self._flow.feed(device, fields, time_ns)
         if flow is not None:
             points.append(flow)
-        self._count(device, fields, gained, time_ns, points)
-        if flow is not None:
+        if device in self._submeters:
+            self._add_submeter(device, fields, gained, time_ns, points)
+            return points
+        own = self._flow_counters[device]
+        learned = set() if self._counted.issuperset(own) else self._learn_counters(own, fields)
+        if flow is not None or (own and gained):
             self._open(self._energy, time_ns, points)
-            self._energy.integrate(flow.fields, self._names, time_ns)
+            self._count(own, gained, learned)
+            if flow is not None:
+                # The fields of a flow are in the order of `FLOW_FIELDS`.
+                self._energy.integrate(flow.fields.values(), time_ns)
         return points
 
     def clock_was_set(self, by_ns: int) -> None:
@@ -120,7 +127,7 @@ class Site:
         open_series = (self._energy, *self._submeters.values())
         return [point for point in (series.close() for series in open_series) if point is not None]
 
-    def _count(
+    def _add_submeter(
         self,
         device: str,
         fields: Mapping[str, float],
@@ -128,39 +135,16 @@ class Site:
         time_ns: int,
         points: list[Point],
     ) -> None:
-        """Add what a device's counters gained, and the power of a submeter."""
-        submeter = self._submeters.get(device)
-        if submeter is not None:
-            self._open(submeter, time_ns, points)
-            _add_submeter(submeter, self._profiles[device], fields, gained, time_ns)
-            return
-        own = self._flow_counters.get(device)
-        if not own:
-            return
-        read = {(device, field) for field in own if field in fields} - self._counted
-        if read:
-            self._counted |= read
-            self._name_integrals()
-        if gained:
-            self._open(self._energy, time_ns, points)
-            for field, flow in own.items():
-                # Until all counters of a flow are read its energy is the integral.
-                if field in gained and flow in self._names:
-                    if (device, field) in read:
-                        # Since an earlier run: how far the counter was in its step is not known any more.
-                        self._energy.add({flow: gained[field]})
-                    else:
-                        self._energy.count(flow, gained[field])
-
-    def _name_integrals(self) -> None:
-        """Name the integral of each counted flow, which is then not the flow's energy itself."""
-        counters: dict[str, set[tuple[str, str]]] = {}
-        for device, fields in self._flow_counters.items():
-            for field, flow in fields.items():
-                counters.setdefault(flow, set()).add((device, field))
-        self._names = {
-            flow: integrated_name(flow) for flow, needed in counters.items() if needed <= self._counted
-        }
+        """Add the energy of a submeter: of its counters, or of its power where it has none."""
+        series, profile = self._submeters[device], self._profiles[device]
+        self._open(series, time_ns, points)
+        counters = [profile.field_of(name) for name in ("grid_import", "grid_export")]
+        for name, field in zip(SUBMETER_FIELDS, counters, strict=True):
+            if field in gained:
+                series.add(name, gained[field])
+        power_w = fields.get(profile.field_of("grid_power"))
+        if not any(counters) and power_w is not None:
+            series.integrate((max(0.0, power_w), max(0.0, -power_w)), time_ns)
 
     @staticmethod
     def _open(series: EnergySeries, time_ns: int, points: list[Point]) -> None:
@@ -168,39 +152,60 @@ class Site:
         if closed is not None:
             points.append(closed)
 
+    def _count(
+        self,
+        own: Mapping[tuple[str, str], str],
+        gained: Mapping[str, float],
+        learned: Container[tuple[str, str]],
+    ) -> None:
+        """Add what a device's counters gained; until all counters of a flow are read it is integrated."""
+        for counter, flow in own.items():
+            gained_kwh = gained.get(counter[1])
+            if gained_kwh is None or flow not in self._flows_counted:
+                continue
+            if counter in learned:
+                # Since an earlier run: how far the counter was in its step is not known any more.
+                self._energy.add(flow, gained_kwh)
+            else:
+                self._energy.count(flow, gained_kwh)
 
-def _add_submeter(
-    series: EnergySeries,
-    profile: Profile,
-    fields: Mapping[str, float],
-    gained: Mapping[str, float],
-    time_ns: int,
-) -> None:
-    """Add the energy of a submeter: of its counters, or of its power where it has none."""
-    counters = [profile.field_of(name) for name in ("grid_import", "grid_export")]
-    pairs = zip(SUBMETER_FIELDS, counters, strict=True)
-    series.add({name: gained[field] for name, field in pairs if field in gained})
-    power_w = fields.get(profile.field_of("grid_power"))
-    if not any(counters) and power_w is not None:
-        powers = (max(0.0, power_w), max(0.0, -power_w))
-        series.integrate(dict(zip(SUBMETER_FIELDS, powers, strict=True)), {}, time_ns)
+    def _learn_counters(
+        self, own: Mapping[tuple[str, str], str], fields: Mapping[str, float]
+    ) -> set[tuple[str, str]]:
+        """Note which of a device's counters have been read, and return those that were not before."""
+        read = {counter for counter in own if counter[1] in fields} - self._counted
+        if read:
+            self._counted |= read
+            self._name_integrals()
+        return read
+
+    def _name_integrals(self) -> None:
+        """Name the integral of each counted flow, which is then not the flow's energy itself."""
+        counters: dict[str, set[tuple[str, str]]] = {}
+        for of_device in self._flow_counters.values():
+            for counter, flow in of_device.items():
+                counters.setdefault(flow, set()).add(counter)
+        self._flows_counted = frozenset(flow for flow, needed in counters.items() if needed <= self._counted)
+        self._energy.rename(
+            tuple(integrated_name(one) if one in self._flows_counted else one for one in FLOW_FIELDS)
+        )
 
 
 def _steps_kwh(
-    profiles: Sequence[Profile], flow_counters: Mapping[str, Mapping[str, str]]
+    profiles: Sequence[Profile], flow_counters: Mapping[str, Mapping[tuple[str, str], str]]
 ) -> dict[str, float]:
     """Return the smallest step of the counters of each flow, kWh."""
     steps: dict[str, float] = {}
     for profile in profiles:
         resolutions = {one.field: one.resolution_kwh for one in profile.energy_counters}
-        for field, flow in flow_counters.get(profile.device, {}).items():
+        for (_, field), flow in flow_counters[profile.device].items():
             step_kwh = resolutions.get(field, 0.0)
             steps[flow] = min(step_kwh, steps.get(flow, step_kwh))
     return steps
 
 
-def _flow_counters(profiles: Sequence[Profile]) -> dict[str, dict[str, str]]:
-    """Return the flow of each counter that counts, by device and field.
+def _flow_counters(profiles: Sequence[Profile]) -> dict[str, dict[tuple[str, str], str]]:
+    """Return, for each device, the flow of each counter that counts, by device and field.
 
     A flow is counted only where every device that takes part in it has a counter: else a part would be
     missing.
@@ -217,9 +222,9 @@ def _flow_counters(profiles: Sequence[Profile]) -> dict[str, dict[str, str]]:
         "battery_discharge": batteries,
         "pv": inverters,
     }
-    found: dict[str, dict[str, str]] = {}
+    found: dict[str, dict[tuple[str, str], str]] = {one.device: {} for one in profiles}
     for flow, devices in taking_part.items():
         if flow in FLOW_FIELDS and devices and all(one.field_of(flow) for one in devices):
             for one in devices:
-                found.setdefault(one.device, {})[one.field_of(flow)] = flow
+                found[one.device][one.device, one.field_of(flow)] = flow
     return found

@@ -123,9 +123,9 @@ class Profile:
     `point_per` is "answer" where one answer holds a whole sample, or "scan" where several answers
     make one point; a scan is closed by the register `scan_closed_by`, by a repeated register, or
     `scan_timeout_seconds` after its first answer. `role` is what the device is in the site's energy balance,
-    and `quantities` pairs each of `QUANTITIES` that it knows with the field that holds it; `pv_side` is the
-    side of the inverter on which `pv_power` is measured. `poll_counter` is a field that grows by one with
-    each poll.
+    and `quantities` pairs each of `QUANTITIES` that it knows with the field that holds it; both are inferred
+    where the profile has no role. `pv_side` is the side of the inverter on which `pv_power` is measured.
+    `poll_counter` is a field that grows by one with each poll.
     """
 
     name: str
@@ -140,6 +140,7 @@ class Profile:
     scan_closed_by: str | None = None
     scan_timeout_seconds: float = 5.0
     role: Role = "other"
+    is_role_inferred: bool = False
     quantities: tuple[tuple[str, str], ...] = ()
     pv_side: Side = "dc"
     poll_counter: str = ""

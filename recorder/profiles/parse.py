@@ -217,6 +217,7 @@ def _balance_of_older(parsed: _Profile) -> dict[str, Any]:
     polls = names.get(parsed.poll_counter or "polls")
     return {
         "role": role,
+        "is_role_inferred": True,
         "quantities": tuple(quantities.items()),
         "poll_counter": polls.name if polls is not None and polls.kind == "counter" else "",
     }

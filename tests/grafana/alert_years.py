@@ -1,15 +1,14 @@
 """`python -m tests.grafana.alert_years [DAYS]`: every alert rule over a year of three homes.
 
-Takes the homes of `tests/grafana/homes.py`, fills a database for each in a real influxd, lets the project's
-own statements compute the rollups, and asks the queries of each rule as of past moments, as Grafana does each
-minute. Says what fired, and writes it into `docs/alerts.md`. Exit code 1 where a rule fired without a fault,
-or not in time for one.
+Takes the homes of `tests/grafana/homes.py`, fills a database for each in a real influxd, and asks the queries
+of each rule as of past moments, as Grafana does each minute. Says what fired, and writes it into
+`docs/alerts.md`. Exit code 1 where a rule fired without a fault, or not in time for one.
 
-A rule is asked each minute around every fault, through the first hours, and wherever a value came near a
-limit; elsewhere each two hours, what looks at rollups each hour, and what looks at the recorder's own figures
-each six. Where its condition changes
-between two of those moments, each minute between them is asked too. So a condition that comes and goes within
-such a gap, far from any fault and limit, is not seen.
+A rule is asked each minute, or three where it takes long to fire, around every fault, through the first
+hours, and wherever a value came near a limit; elsewhere every three hours, every six where it looks at the
+recorder's own figures, and every five, so that each hour of the day has its turn, where it looks at strings.
+Where its condition changes between two of those moments, each minute between them is asked too. So what comes
+and goes within such a gap, far from any fault and limit, is not seen.
 """
 
 import sys
@@ -25,10 +24,8 @@ from typing import Any, NamedTuple
 
 from rich.console import Console
 
-from recorder.influx.continuous_queries import PolicyNames, statements
 from tests.grafana.alerting import RULES, Numbers, States, evaluated, queries
 from tests.grafana.homes import BEGIN, HOMES, ZONE, Fault, Home, Life
-from tests.grafana.year import profiles
 from tests.support.influxd import Influxd, as_of
 
 DOCUMENT = Path(__file__).parents[2] / "docs/alerts.md"
@@ -41,7 +38,14 @@ _LINES_A_WRITE, _MOMENTS_A_REQUEST = 20_000, 40
 _MINUTE, _HOUR = 60, 3600
 _FIRST_S, _BEFORE_S, _AFTER_S = 3 * _HOUR, 5 * _MINUTE, 15 * _MINUTE
 _CHUNK = timedelta(days=7)
-_ROLLUPS = {"pcs_1m", "flow_1m", "powermeter_1m", "pcs_1h", "powermeter_1h"}
+_VOLTAGES = ("voltage_l1", "voltage_l2", "voltage_l3")
+_ROLLUPS = (
+    ("pcs_1m", ("battery_soc",), "1m"),
+    ("flow_1m", ("grid_export",), "1m"),
+    ("pcs_1h", ("pv1_power", "pv_power"), "1h"),
+    ("powermeter_1h", _VOLTAGES, "1h"),
+)
+"""What rules read of the rollups: the same means as the continuous queries make, of these fields only."""
 _UNITS = {"min": 60, "h": 3600, "days": 86_400}
 
 Rule = dict[str, Any]
@@ -78,12 +82,13 @@ def fill(server: Influxd, life: Life) -> None:
     while some := list(islice(lines, _LINES_A_WRITE)):
         server.write("\n".join(some).encode(), database)
     end = datetime.fromtimestamp(life.end_s, UTC)
-    for query in statements(database, profiles(), PolicyNames(), str(ZONE)):
-        if query.target not in _ROLLUPS:
-            continue
+    for target, fields, bucket in _ROLLUPS:
+        source, means = target.rpartition("_")[0], ", ".join(f'mean("{name}") AS "{name}"' for name in fields)
         start = BEGIN.astimezone(UTC)
         while start < end:
-            server.query(query.backfill_statement(start, start + _CHUNK), database)
+            within = f"time >= '{start:%Y-%m-%dT%H:%M:%SZ}' AND time < '{start + _CHUNK:%Y-%m-%dT%H:%M:%SZ}'"
+            into = f'SELECT {means} INTO "rollups"."{target}" FROM "{source}" WHERE {within}'
+            server.query(f"{into} GROUP BY time({bucket}), * fill(none)", database)
             start += _CHUNK
 
 
@@ -155,22 +160,29 @@ def judgements(
 
 def _moments(life: Life, rule: Rule) -> Iterator[int]:
     """Half minutes, so that no sample is of the very moment of an evaluation."""
-    of_rollups = all('FROM "rollups"' in query for query in queries(rule))
-    of_recorder = all('FROM "recorder"' in query for query in queries(rule))
     begin_s, end_s = life.begin_s, life.end_s
-    coarse_s = 6 * _HOUR if of_recorder else _HOUR if of_rollups else 2 * _HOUR
+    asked = queries(rule)
+    of_strings = all('"rollups"."pcs_1h"' in query for query in asked)
+    of_recorder = all('FROM "recorder"' in query for query in asked)
+    coarse_s = next(hours * _HOUR for holds, hours in ((of_strings, 5), (of_recorder, 6), (True, 3)) if holds)
     yield from range(begin_s + coarse_s - 1770, end_s, coarse_s)
-    if of_rollups:
+    if of_strings:
+        for fault in life.faults:
+            if fault.kind in {"string dead", "snow", "clear"}:
+                first_s = fault.start_s // _HOUR * _HOUR + 1830
+                yield from range(first_s, min(fault.end_s + 6 * 24 * _HOUR, end_s), _HOUR)
         return
+    latest = latest_s(rule)
+    step_s = _MINUTE if latest < 10 * _MINUTE else 3 * _MINUTE
     yield from range(begin_s - 90, min(end_s, begin_s + _FIRST_S), _MINUTE)
-    after_s = latest_s(rule) + _AFTER_S
     for fault in life.faults:
         for edge_s in (fault.start_s, fault.end_s):
             at_s = edge_s // _MINUTE * _MINUTE + 30
-            yield from range(max(at_s - _BEFORE_S, begin_s - 90), min(at_s + after_s, end_s), _MINUTE)
+            first_s = max(at_s - _BEFORE_S, begin_s - 90)
+            yield from range(first_s, min(at_s + latest + _AFTER_S, end_s), step_s)
     if not of_recorder:
         for at_s in life.notable:
-            yield from range(at_s + 30, min(at_s + 6 * _MINUTE, end_s), _MINUTE)
+            yield from range(at_s + 30, min(at_s + 6 * _MINUTE, end_s), step_s)
 
 
 def _evaluate(server: Influxd, life: Life, rule: Rule, moments: Sequence[int]) -> Conditions:
@@ -267,8 +279,8 @@ def _document(text: str, judged: Sequence[dict[str, Judgement]]) -> str:
 INTRODUCTION = f"""\
 `make alert-years` wrote this. It fills a real influxd with a simulated year of each home, from
 {BEGIN:%d %B %Y} on, with the faults that `tests/grafana/homes.py` lists, and asks every rule's queries as of
-past moments, as Grafana does: each minute around faults, in the first hours and near limits, else each hour
-or two. A cell has the firings for a fault, and those without one. What only light shows is reported anew each
+past moments, as Grafana does: each minute around faults, in the first hours and near limits, else every few
+hours. A cell has the firings for a fault, and those without one. What only light shows is reported anew each
 day.
 """
 

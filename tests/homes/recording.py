@@ -172,6 +172,7 @@ class _Recorder:
         points: list[Point] = []
         for pipeline, text in zip(self._pipelines, texts, strict=True):
             points += pipeline.feed(text, received_at_ns)
+            points += pipeline.expire(received_at_ns)
         self._store.observe(points)
         if received_at_ns - self._flushed_ns > 3600 * _NS:
             self._store.flush()

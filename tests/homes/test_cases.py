@@ -116,12 +116,12 @@ def test_a_missing_quarter_of_an_hour_hides_only_what_no_counter_knows(
 ) -> None:
     """Nothing is invented for it: home and PV are those of the rest, and counters go on."""
     start = datetime(2026, 6, 21, 18, tzinfo=BERLIN)
-    case = Case("ess", start, 7200, pauses=((2400, 3300),))
+    case = Case("ess", start, 3600, pauses=((1200, 2100),))
     recorded = record(case, tmp_path / "home")
     replay(recorded, influxd, "ess")
     truth, seen = (total(one.quarters.values()) for one in (recorded.truth, recorded.seen))
-    (answer,) = from_api(recorded, [(case.start_s, case.start_s + 8100, "15m")])
-    rollups = from_influxdb(influxd, "ess", "energy_15m", case.start_s, case.start_s + 8100)
+    (answer,) = from_api(recorded, [(case.start_s, case.start_s + 4500, "15m")])
+    rollups = from_influxdb(influxd, "ess", "energy_15m", case.start_s, case.start_s + 4500)
     for found in (figures_of_api(answer), figures(total(rollups.values()))):
         assert found["home"] == pytest.approx(seen["home"], rel=0.005)
         assert found["pv"] == pytest.approx(seen["pv"], rel=0.005)

@@ -1,4 +1,4 @@
-"""Two hours of each home: what the page and InfluxDB say of its energy is what the plant did."""
+"""An hour of each home: what the page and InfluxDB say of its energy is what the plant did."""
 
 from collections.abc import Iterator
 from datetime import datetime
@@ -27,7 +27,7 @@ from tests.support.home_truth import AcSide, flows_of, total
 from tests.support.influxd import Influxd
 
 BERLIN = ZoneInfo("Europe/Berlin")
-HOURS = 2
+HOUR_SECONDS = 3600
 STARTS = {
     "night-charge": datetime(2026, 1, 14, 2, tzinfo=BERLIN),
     "heat-pump": datetime(2026, 3, 20, 10, tzinfo=BERLIN),
@@ -37,7 +37,7 @@ QUARTER = 900
 NS = 10**9
 
 
-class TwoHours(NamedTuple):
+class Hour(NamedTuple):
     """A recorded home, with the answers of the page and of InfluxDB about it, by quarter of an hour."""
 
     recorded: Recorded
@@ -47,11 +47,11 @@ class TwoHours(NamedTuple):
 
 
 @pytest.fixture(scope="module", params=HOMES)
-def two_hours(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> TwoHours:
-    """Record two hours of one home."""
+def hour(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Hour:
+    """Record an hour of one home."""
     home, directory = request.param, tmp_path_factory.mktemp("home")
     start = STARTS.get(home, datetime(2026, 6, 21, 17, tzinfo=BERLIN))
-    case = Case(home, start, HOURS * 3600)
+    case = Case(home, start, HOUR_SECONDS)
     recorded = record(case, directory / "home", keep=True)
     end_s = case.start_s + case.seconds + QUARTER
     with _influxd(directory) as influxd:
@@ -62,18 +62,18 @@ def two_hours(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
             row["time"]: {name: value for name, value in row.items() if isinstance(value, float | int)}
             for row in influxd.query('SELECT * FROM "flow"', "ess")
         }
-    return TwoHours(recorded, answer, rollups, flows)
+    return Hour(recorded, answer, rollups, flows)
 
 
 def _influxd(directory: Path) -> Influxd:
     return Influxd(directory / "influxd", sections={"continuous_queries": {"enabled": "false"}})
 
 
-def test_energies_are_those_of_the_plant(two_hours: TwoHours) -> None:
+def test_energies_are_those_of_the_plant(hour: Hour) -> None:
     """Each energy and both ratios are within 0.5 % of the truth, on the page and in InfluxDB."""
-    truth = figures(total(two_hours.recorded.truth.quarters.values()))
-    assert_same(figures_of_api(two_hours.answer), truth)
-    assert_same(figures(total(two_hours.rollups.values())), truth)
+    truth = figures(total(hour.recorded.truth.quarters.values()))
+    assert_same(figures_of_api(hour.answer), truth)
+    assert_same(figures(total(hour.rollups.values())), truth)
 
 
 def assert_same(found: dict[str, float | None], truth: dict[str, float | None]) -> None:
@@ -85,22 +85,22 @@ def assert_same(found: dict[str, float | None], truth: dict[str, float | None]) 
     assert not far
 
 
-def test_page_and_influxdb_say_the_same_of_each_quarter_hour(two_hours: TwoHours) -> None:
+def test_page_and_influxdb_say_the_same_of_each_quarter_hour(hour: Hour) -> None:
     """Every flow of every quarter of an hour, but for what rounding does."""
-    answer = two_hours.answer
+    answer = hour.answer
     for index, at_s in enumerate(answer["time"]):
-        rollup = two_hours.rollups.get(at_s, {})
+        rollup = hour.rollups.get(at_s, {})
         for name, column in answer["energy"].items():
             assert (column[index] or 0.0) == pytest.approx(rollup.get(name, 0.0), abs=2e-6), (at_s, name)
 
 
-def test_flows_are_the_balance_of_the_latest_samples(two_hours: TwoHours) -> None:
+def test_flows_are_the_balance_of_the_latest_samples(hour: Hour) -> None:
     """At every single moment each flow is what DESIGN.md makes of the samples up to then."""
-    expected = dict(_expected_flows(two_hours.recorded))
-    found = two_hours.flows
+    expected = dict(_expected_flows(hour.recorded))
+    found = hour.flows
     # Before every inverter has spoken there is no balance.
     first_ns = min(found)
-    assert first_ns < two_hours.recorded.case.start_s * NS + 5 * NS
+    assert first_ns < hour.recorded.case.start_s * NS + 5 * NS
     assert found.keys() == {at_ns for at_ns in expected if at_ns >= first_ns}
     for at_ns, flows in found.items():
         for name, watts in expected[at_ns].items():
@@ -127,12 +127,12 @@ def _ac_side(latest: dict[str, ExpectedSample], pv_side: str) -> AcSide:
     )
 
 
-def test_heat_pump_is_shown_as_a_part_of_the_home(two_hours: TwoHours) -> None:
+def test_heat_pump_is_shown_as_a_part_of_the_home(hour: Hour) -> None:
     """The submeter's energy is beside the flows, and only where there is one."""
-    answer = two_hours.answer["totals"]["submeters"]
-    if two_hours.recorded.case.home != "heat-pump":
+    answer = hour.answer["totals"]["submeters"]
+    if hour.recorded.case.home != "heat-pump":
         assert answer == {}
         return
-    truth = total(two_hours.recorded.truth.quarters.values())["heat_pump"]
+    truth = total(hour.recorded.truth.quarters.values())["heat_pump"]
     assert answer["heat_pump"] == pytest.approx(truth, abs=0.011)
-    assert total(two_hours.rollups.values())["submeter_import"] == pytest.approx(truth, abs=0.011)
+    assert total(hour.rollups.values())["submeter_import"] == pytest.approx(truth, abs=0.011)

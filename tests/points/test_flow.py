@@ -42,6 +42,11 @@ watts = st.integers(-20_000, 20_000)
 centiwatts = st.integers(-2_000_000, 2_000_000).map(lambda value: value / 100)
 
 
+def test_fields_are_in_the_order_of_their_names() -> None:
+    """Energies are added up by the place of a flow."""
+    assert tuple(balance(1.0, 2.0, 3.0, 4.0)) == FLOW_FIELDS
+
+
 @given(watts, st.integers(0, 20_000), watts, centiwatts)
 def test_what_arrives_adds_up_exactly(pcs: float, pv: float, battery: float, meter: float) -> None:
     """Totals equal the sums of their parts to the last bit, and nothing but loss is negative."""

@@ -187,3 +187,22 @@ def test_site_continues_from_its_state(samples: list[tuple[int, int, int]]) -> N
     if samples:
         assert resumed.points == first.points
         assert resumed.site.state == first.site.state
+
+
+@pytest.mark.parametrize("by_s", [-3600, -30, 30, 86400])
+def test_clock_that_is_set_changes_no_energy(by_s: int) -> None:
+    """Flows go on at once by the new time, and neither power nor counters gain anything by the step."""
+    recording = Recording(PCS, METER)
+    for second in range(300):
+        recording.take(second, "meter", active_power=500.0, active_import=round(7 + second / 7200, 2))
+        recording.take(second, "pcs", active_power=1000.0, pv_power=1000.0, battery_power=0.0)
+    recording.site.clock_was_set(by_s * SECOND)
+    before = sum(point.measurement == "flow" for point in recording.points)
+    for second in range(300, 600):
+        at_s = second + by_s
+        recording.take(at_s, "meter", active_power=500.0, active_import=round(7 + second / 7200, 2))
+        recording.take(at_s, "pcs", active_power=1000.0, pv_power=1000.0, battery_power=0.0)
+    assert sum(point.measurement == "flow" for point in recording.points) == before + 300
+    energies = recording.energies()
+    assert energies["home"] == pytest.approx(1.5 * 599 / 3600)
+    assert energies["grid_import"] == pytest.approx(0.08, abs=0.011)
