@@ -37,10 +37,11 @@ from tests.support.influxd import Influxd
 from tests.support.service import ess_recorder
 
 ROOT: Final = Path(__file__).parents[2]
-# A day of local time ends within the first half, in Berlin; in the other zones it does not.
-START: Final = datetime(2026, 6, 20, 22, 50, tzinfo=ZoneInfo("Europe/Berlin"))
-HALF_SECONDS: Final = 100 * 60
-FLOWS: Final = ("home", "grid_import", "grid_export", "battery_discharge")
+HOME: Final = "night-charge"
+# In Berlin a day ends within the first half; in the other zones it does not.
+START: Final = datetime(2026, 1, 14, 23, 20, tzinfo=ZoneInfo("Europe/Berlin"))
+HALF_SECONDS: Final = 80 * 60
+FLOWS: Final = ("home", "grid_import", "grid_to_battery", "battery_charge")
 DEVICES: Final = "devices:\n  - profile: lg-ess-gen1-pcs\n  - profile: abb-b2x\n"
 OWN_DEVICES: Final = "devices:\n  - profile: own-pcs.yaml\n  - profile: own-meter.yaml\n"
 COUNTERS: Final = "  grid_import: active_import\n  grid_export: active_export\n"
@@ -80,7 +81,9 @@ CHANGES: Final = {
 class Outcome:
     """What the truth, the local history and InfluxDB say, in kWh by flow."""
 
-    def __init__(self, truth: Energies, by_history: dict[str, Energies], by_influxdb: dict[str, Energies]) -> None:
+    def __init__(
+        self, truth: Energies, by_history: dict[str, Energies], by_influxdb: dict[str, Energies]
+    ) -> None:
         self.truth = truth
         self.by_history = by_history
         self.by_influxdb = by_influxdb
@@ -88,7 +91,7 @@ class Outcome:
 
 def configured(change: Change, directory: Path, text: str) -> None:
     """Write the configuration with one text of a change in its place."""
-    case = Case("ess", START, 0)
+    case = Case(HOME, START, 0)
     path = write_configuration(case, directory)
     settings = path.read_text()
     assert DEVICES in settings
@@ -112,7 +115,7 @@ class Recording:
         self._directory = directory
         self._influxd = influxd
         self._database = database
-        kind = HOMES["ess"]
+        kind = HOMES[HOME]
         self._plant = Plant(1, int(START.timestamp()), kind.settings)
         self._stream = SiteStream(self._plant, DIALECTS["ttt"], seed=1, both=True, devices=kind.devices)
         self.halves: list[Energies] = []
