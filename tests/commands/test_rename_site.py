@@ -10,7 +10,7 @@ from random import Random
 import pytest
 
 from recorder.influx.rename import SiteRename
-from recorder.influx.server import Connection, InfluxServer
+from recorder.influx.server import Connection, InfluxServer, WriteAnswer
 from recorder.points.line_protocol import to_line
 from recorder.points.point import Point
 from recorder.spool.segments import SegmentDirectory
@@ -34,6 +34,18 @@ END = BEGIN + timedelta(hours=40)
 def influxd(tmp_path: Path) -> Iterator[Influxd]:
     with Influxd(tmp_path / "influxd") as server:
         yield server
+
+
+class _Ending(InfluxServer):
+    """A server before whose next write the process is ended."""
+
+    writes_left = 0
+
+    def write_into(self, policy: str, lines: bytes) -> WriteAnswer:
+        self.writes_left -= 1
+        if self.writes_left < 0:
+            raise KeyboardInterrupt
+        return super().write_into(policy, lines)
 
 
 def points(site: str, start: datetime, end: datetime) -> list[Point]:
@@ -97,19 +109,10 @@ def test_interrupted_renaming_can_be_repeated(influxd: Influxd, tmp_path: Path) 
     influxd.query("DROP DATABASE ess")
     record(influxd, OLD)
     for writes in (0, 2, 7):
-        rename = renaming(influxd)
-        write_into, left = rename._server.write_into, writes
-
-        def ends(policy: str, lines: bytes) -> object:
-            nonlocal left
-            left -= 1
-            if left < 0:
-                raise KeyboardInterrupt
-            return write_into(policy, lines)
-
-        rename._server.write_into = ends  # type: ignore[method-assign, assignment]
+        server = _Ending(Connection(influxd.url))
+        server.writes_left = writes
         with pytest.raises(KeyboardInterrupt):
-            rename.run(quiet)
+            SiteRename(server, set_up(influxd), OLD, NEW).run(quiet)
     renaming(influxd).run(quiet)
     assert_same(content(influxd), expected)
 

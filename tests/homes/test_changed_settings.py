@@ -236,7 +236,7 @@ def influxd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Influxd]:
 
 @pytest.mark.parametrize("name", CHANGES)
 def test_energies_are_those_of_the_plant(name: str, tmp_path: Path, influxd: Influxd) -> None:
-    """Whatever is changed, quarter hours, hours and days of history and InfluxDB have the plant's energies."""
+    """Whatever is changed, each width of history and InfluxDB has the energies of the plant."""
     outcome = outcome_of(name, tmp_path, influxd)
     for where in (outcome.by_history, outcome.by_influxdb):
         for width, energies in where.items():
@@ -262,4 +262,4 @@ def table(write: Callable[[str], object]) -> None:
 
 
 if __name__ == "__main__":
-    table(lambda line: print(line, file=sys.stdout, flush=True))
+    table(lambda line: sys.stdout.write(f"{line}\n") and sys.stdout.flush())
