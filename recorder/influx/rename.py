@@ -74,24 +74,20 @@ class SiteRename:
         for policy in self._query(f"SHOW RETENTION POLICIES ON {identifier(database)}"):
             for measurement in self._query(f"SHOW MEASUREMENTS WHERE {is_old}"):
                 source = self._path(policy["name"], measurement["name"])
-                fields = self._fields(measurement["name"])
+                self._refuse_other_types(source)
                 for row in self._query(f"SELECT count(*) FROM {source} WHERE {is_old} GROUP BY *"):  # noqa: S608 - all names are quoted
-                    counts = [value for name, value in row.items() if name.removeprefix("count_") in fields]
+                    counts = [value for name, value in row.items() if name.startswith("count_")]
                     points = max(value or 0 for value in counts)
                     yield (policy["name"], measurement["name"]), _tags(row), points
 
     def _path(self, policy: str, measurement: str) -> str:
         return ".".join(map(identifier, (self._server.connection.database, policy, measurement)))
 
-    def _fields(self, measurement: str) -> frozenset[str]:
-        rows = self._query(f"SHOW FIELD KEYS FROM {identifier(measurement)}")
+    def _refuse_other_types(self, source: str) -> None:
+        rows = self._query(f"SHOW FIELD KEYS FROM {source}")
         if any(row["fieldType"] != "float" for row in rows):
-            raise InfluxRefused(
-                400,
-                f"{measurement} has a field that is no float",
-                "another program wrote it: move it by hand",
-            )
-        return frozenset(row["fieldKey"] for row in rows)
+            remedy = "another program wrote it: rename its site by hand, or drop it"
+            raise InfluxRefused(400, f"{source} has a field that is no float", remedy)
 
     def _pieces(self, source: str, tags: Tags) -> Iterator[list[Row]]:
         """Yield the points of a series in order, a few thousand at a time."""
