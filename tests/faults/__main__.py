@@ -34,6 +34,7 @@ real. Every sample (one scan of one device) is known by its stamp.
 *Allowed* is input of at most one commit interval before a kill -9.
 Rows run three at a time, so seconds are those of a busy machine.
 *Lost uncounted*, *duplicated* and *wrong* must be 0.
+Clocks and devices over two connections are in [clocks.md](clocks.md).
 
 """
 
