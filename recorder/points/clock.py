@@ -94,6 +94,7 @@ class ClockState(NamedTuple):
     level_at_ns: int
     stamped_at_ns: int
     received_at_ns: int
+    late: tuple[int, int] | None
     segment: int
     decided: tuple[tuple[int, int], ...]
     learning: _Learning | None
@@ -120,7 +121,7 @@ class ControllerClock:
         self._longest_stall_ns = max(_LONGEST_STALL_NS, tolerance_ns)
         # Below the tolerance, so that a clock that drifts is corrected in time. A clock that is corrected
         # anyway is kept closer: its steps are then smaller than the time between two samples.
-        self._right_ns = tolerance_ns * 19 // 20
+        self._right_ns = tolerance_ns * 9 // 10
         self._near_ns = tolerance_ns * 2 // 5
         self._offset_ns: int | None = None
         # The lowest lateness, under the offset, and when it was last told.
@@ -129,6 +130,8 @@ class ControllerClock:
         # Of the line before.
         self._stamped_at_ns = 0
         self._received_at_ns = 0
+        # Since when text has been late by a constant time, and by how much at least.
+        self._late: tuple[int, int] | None = None
         self._segment = 0
         self._decided: dict[int, int] = {}
         self._learning: _Learning | None = None
@@ -152,6 +155,7 @@ class ControllerClock:
             self._level_at_ns,
             self._stamped_at_ns,
             self._received_at_ns,
+            self._late,
             self._segment,
             tuple(self._decided.items()),
             self._learning,
@@ -160,7 +164,7 @@ class ControllerClock:
     def resume(self, state: ClockState) -> None:
         """Continue from the state of another clock."""
         self._offset_ns, self._level_ns, self._level_at_ns, self._stamped_at_ns = state[:4]
-        self._received_at_ns, self._segment, decided, self._learning = state[4:]
+        self._received_at_ns, self._late, self._segment, decided, self._learning = state[4:]
         self._decided = dict(decided)
 
     def offset_of(self, first_ns: int, last_ns: int, received_at_ns: int) -> int | None:
@@ -189,8 +193,10 @@ class ControllerClock:
         self._stamped_at_ns, self._received_at_ns = last_ns, received_at_ns
         self._level_ns = min(lag_ns, self._level_ns + max(0, received_at_ns - self._level_at_ns) // _RISE)
         self._level_at_ns = received_at_ns
-        if self._level_ns > limit_ns:
+        if lag_ns > limit_ns or self._level_ns > limit_ns:
             self.end_chunk()
+        else:
+            self._late = None
         return offset_ns
 
     def place(self, stamped_at_ns: int, received_at_ns: int) -> int:
@@ -219,8 +225,11 @@ class ControllerClock:
                 self._settle(learning, told_ns)
             elif learning.off_since_ns is None and live_ns >= self._settle_ns(segment):
                 self._settle(learning, segment.lowest_ns)
-        elif offset_ns is not None and self._level_ns > (self._near_ns if offset_ns else self._right_ns):
-            self._step(offset_ns + self._level_ns)
+        elif offset_ns is not None:
+            limit_ns = self._near_ns if offset_ns else self._right_ns
+            self._watch_lateness(self._received_at_ns - self._stamped_at_ns - offset_ns, limit_ns)
+            if self._level_ns > limit_ns:
+                self._step(offset_ns + self._level_ns)
 
     def forget_segments(self) -> None:
         """Learn that nobody asks any more for the offset of a segment but the present one."""
@@ -263,6 +272,7 @@ class ControllerClock:
         """Learn that our own clock was set: the controller's is as far from it as before, and by that."""
         self._received_at_ns += by_ns
         self._level_at_ns += by_ns
+        self._late = None
         if self._learning is not None:
             self._learning = _moved(self._learning, by_ns)
         if self._offset_ns is None:
@@ -275,6 +285,18 @@ class ControllerClock:
         self._sender.offset_ns = self._offset_ns
         if self._learning is None:
             self._segment += 1
+
+    def _watch_lateness(self, lag_ns: int, limit_ns: int) -> None:
+        """Take lateness for a wrong clock where it has been the same for a minute, however it began."""
+        if lag_ns <= limit_ns:
+            self._late = None
+        elif self._late is None or abs(lag_ns - self._late[1]) > _AGREEMENT_NS:
+            self._late = (self._received_at_ns, lag_ns)
+        else:
+            since_ns, least_ns = self._late[0], min(lag_ns, self._late[1])
+            self._late = (since_ns, least_ns)
+            if self._received_at_ns - since_ns > _LONGEST_STALL_NS:
+                self._level_ns = least_ns
 
     def _begin_where_unclear(self, stamped_at_ns: int, received_at_ns: int) -> None:
         """Begin to learn where a line does not have the known offset, or may not."""
@@ -427,6 +449,7 @@ class ControllerClock:
         self._level_ns = offset_ns - (self._offset_ns or 0)
 
     def _change(self, offset_ns: int) -> None:
+        self._late = None
         if self._offset_ns is not None and offset_ns != self._offset_ns:
             self._counts["clock_steps"] += 1
         self._offset_ns = self._sender.offset_ns = offset_ns

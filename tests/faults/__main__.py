@@ -35,6 +35,7 @@ real. Every sample (one scan of one device) is known by its stamp.
 says how old it was.
 Rows run three at a time, so seconds are those of a busy machine.
 *Lost uncounted*, *duplicated* and *wrong* must be 0.
+Clocks and devices over two connections are in [clocks.md](clocks.md).
 
 """
 
