@@ -51,7 +51,8 @@ def problems_of(facts: Facts) -> tuple[str, ...]:
         for (site, device), age in facts.ages.items()
         if age > STALE_AFTER_SECONDS
     ]
-    problems += [_undecidable(source) for source in facts.sources if source.figures.get("undecidable_buses")]
+    undecidable = (source for source in facts.sources if source.figures.get("undecidable_buses"))
+    problems += [_undecidable(source) for source in undecidable]
     problems += [text for text in (influx.problem, facts.queue.problem, facts.store.problem) if text]
     problems += influx.side_problems
     figures = influx.figures()
@@ -142,7 +143,7 @@ def _undecidable(source: SourceState) -> str:
     return (
         f"{source.name}: the responses to all polls of a bus look alike, so none is certainly that to its "
         f"request; {withheld:.0f} were withheld. Let its master poll a register of another length too, or set "
-        f"assume_in_step: true for this listener"
+        f"assume_in_step: true for this listener (docs/late-responses.md)"
     )
 
 

@@ -59,7 +59,7 @@ class Pipeline:
         assume_in_step: whether a bus counts as in step when it is first seen.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # a stream's settings are its parameters
         self,
         catalogue: Catalogue,
         site: str,

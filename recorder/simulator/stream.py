@@ -16,7 +16,6 @@ from recorder.simulator.polls import PCS, POWERMETER, Device, Master, Poll, scan
 from recorder.simulator.registers import PCS_STATUS
 from recorder.simulator.strace_text import DIALECTS, NO_POLL, Call, Dialect, Remark, StraceText, calls_of
 
-
 # A bus is proven in sync, behind a fault, within so many scans without one; with stamps that are exact.
 _SETTLED_AFTER_SCANS: Final = 4
 _SETTLED_AFTER_SCANS_UNSTAMPED: Final = 7

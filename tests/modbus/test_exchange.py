@@ -387,7 +387,7 @@ def test_withheld_exchanges_are_bounded() -> None:
 
 @pytest.mark.parametrize("before", [0, 8193])
 def test_bus_that_appears_under_another_name_is_not_believed(before: int) -> None:
-    """Where `[pid N]` begins or ends, what was under way may have failed: nothing is given without a proof."""
+    """Where `[pid N]` begins or ends, what was under way may have failed: a proof is needed."""
     counts: Counter[str] = Counter()
     buses = Buses(counts, narrowest_other)
     after = 8193 - before
