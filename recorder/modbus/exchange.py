@@ -363,7 +363,7 @@ class Buses:
         return [exchange for bus in self._buses.values() for exchange in bus.lose()]
 
     def finish(self) -> list[Exchange]:
-        """Count what the end of the stream leaves open on every bus, and return what is certain."""
+        """Count what the end of the stream leaves open on each bus, give what is certain, and forget them."""
         exchanges = [exchange for bus in self._buses.values() for exchange in bus.finish()]
         self._buses.clear()
         return exchanges

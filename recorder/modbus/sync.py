@@ -68,10 +68,13 @@ class Start(Enum):
 
 
 class Moment(NamedTuple):
-    """When a request was written: the stamp of its line, if any, and its number since the loss of sync."""
+    """When a request was written: the stamp of its line, or None, and its number since the loss of sync."""
 
     stamped_at_ns: int | None
     number: int
+
+
+_NEVER: Final = Moment(None, 0)
 
 
 @dataclass(slots=True)
@@ -109,7 +112,7 @@ class _Loss:
     undecidable: bool = False
     proven: bool = False
     missing: int = 0
-    now: Moment = field(default_factory=lambda: Moment(None, 0))
+    now: Moment = _NEVER
     failed_at: Moment | None = None
     event_at: Moment | None = None
     outstanding: dict[bytes, _Outstanding] = field(default_factory=dict)
@@ -393,8 +396,7 @@ class BusSync:
                 loss.withheld.append(_Withheld(exchange, request.frame, request.shape, loss.now, False))
             return released
         else:
-            # If this was the late response of another request, its own is still to come; that of the other
-            # no more.
+            # If this was the late response of another request, its own is still to come in its place.
             self._add(loss, request, 0 if loss.accounted else 1)
             loss.missing += not loss.accounted
         if exchange is not None:
@@ -425,8 +427,7 @@ class BusSync:
         for shape in [shape for shape, group in loss.outstanding.items() if self._is_late(group.latest, now)]:
             del loss.outstanding[shape]
         loss.missing = min(loss.missing, sum(group.count for group in loss.outstanding.values()))
-        # The response to one may have been taken for that to the next, and so on: none is proven before the
-        # last.
+        # The response to one may have been taken for that to the next: none is proven before the last.
         in_question = {
             withheld.shape
             for withheld in loss.withheld
@@ -450,7 +451,7 @@ class BusSync:
         return released
 
     def _late_ones_came(self, loss: _Loss, request: Request) -> bool:
-        """Return whether what `request` could be mistaken for was asked too long ago to be answered now.
+        """Tell whether nothing may come any more of what `request` could be mistaken for.
 
         What was asked after the failure, and may have got the late response, counts for so many cycles only:
         where they follow each other without a pause, it would never end.
@@ -476,7 +477,7 @@ class BusSync:
         return now.number - then.number >= cycles * len(self._seen)
 
     def _event(self, reason: str, *, accounted: bool) -> list[Exchange]:
-        """Begin again from an event; `accounted` says that `outstanding` has all that may come of it."""
+        """Begin again from an event; `accounted` is True where `outstanding` holds what may come of it."""
         loss = self._loss
         if loss is None:
             self._loss = _Loss(reason, accounted)

@@ -19,6 +19,8 @@ from fractions import Fraction
 from random import Random
 from typing import Final, Literal
 
+from rich.console import Console
+
 from recorder.pipeline import Pipeline
 from recorder.points.site import Site
 from recorder.profiles.catalogue import Catalogue
@@ -30,7 +32,6 @@ POLLS: Final = (
 NAMES: Final = ("active_import", "active_export", "v1", "v2", "v3", "active_power", "frequency")
 # Far below the range of each register, and far above the requests that can be under way.
 CYCLE: Final = 700
-BYTE_S: Final = 11 / 9600
 START_S: Final = 1_781_780_400
 TIMEOUT_S: Final = 0.2
 
@@ -40,9 +41,10 @@ class Model:
     """A master, its device, and how the stream of its strace looks.
 
     Shares are per response. `exact` reads a header and then what is left of its frame, as the controller's
-    programs do; else all that is there. `clears` masters drop what is there to read before each scan. `fifo`
-    responses never overtake others. A `busy` device ignores a request that comes before it has sent its last
-    response. `cut` streams begin at any point, `rename` gives and takes the `[pid]` prefix at any point.
+    programs do; else all that is there. A frame arrives at once, or takes `byte_s` a byte, so that a flush
+    may leave its end. `clears` masters drop what is there to read before each scan. `fifo` responses never
+    overtake others. A `busy` device ignores a request that comes before it has sent its last response. `cut`
+    streams begin at any point, `rename` gives and takes the `[pid]` prefix at any point.
     """
 
     behaviour: Literal["listen", "abort", "flush"] = "listen"
@@ -55,6 +57,7 @@ class Model:
     busy: bool = False
     fifo: bool = False
     exact: bool = True
+    byte_s: float = 0.0
     clears: bool = False
     back_to_back: bool = False
     polls: tuple[tuple[int, int], ...] = POLLS
@@ -67,19 +70,9 @@ class Model:
 
 @dataclass
 class Truth:
-    """What the master accepted, in order: the poll asked, and whose response it was, with its count."""
+    """What the master accepted: the poll asked, and the one whose response it was, with its count."""
 
     accepted: list[tuple[int, int, int]] = field(default_factory=list)
-
-
-def crc(data: bytes) -> bytes:
-    """Return the CRC-16 of Modbus RTU, low byte first."""
-    remainder = 0xFFFF
-    for byte in data:
-        remainder ^= byte
-        for _ in range(8):
-            remainder = remainder >> 1 ^ (0xA001 if remainder & 1 else 0)
-    return remainder.to_bytes(2, "little")
 
 
 _CRC_TABLE: Final = []
@@ -91,7 +84,7 @@ for _index in range(256):
 
 
 def framed(data: bytes) -> bytes:
-    """Return data with its CRC."""
+    """Return data with its CRC-16 of Modbus RTU, low byte first."""
     remainder = 0xFFFF
     for byte in data:
         remainder = remainder >> 8 ^ _CRC_TABLE[(remainder ^ byte) & 0xFF]
@@ -158,8 +151,8 @@ class Device:
             frame = heapq.heappop(self.coming)
             start_s = max(frame.at_s, self._wire_free_s)
             for index in range(len(frame.data)):
-                self.arrived.append((start_s + index * BYTE_S, index, frame))
-            self._wire_free_s = start_s + len(frame.data) * BYTE_S
+                self.arrived.append((start_s + index * self.model.byte_s, index, frame))
+            self._wire_free_s = start_s + len(frame.data) * self.model.byte_s
 
     def available(self, now_s: float) -> int:
         self.advance(now_s)
@@ -274,7 +267,7 @@ class Master:
                     return False
 
     def judge(self, poll: int, words: int, data: bytes, owner: tuple[int, int]) -> bool | None:
-        """Return whether a frame is the response (True), an exception (False), or does not fit (None)."""
+        """Tell whether a frame is the response (True), an exception (False), or does not fit (None)."""
         if framed(data[:-2]) != data:
             return None
         if data[:3] == bytes((1, 3, 2 * words)):
@@ -292,7 +285,7 @@ class Master:
                 self.now_s = max(self.now_s, deadline_s)
                 break
             pause_s = 0.02 if self.random.random() < 0.7 else self.random.uniform(0, 0.004)
-            self.now_s = max(self.now_s, at_s + min(pause_s, (wanted - len(got)) * BYTE_S))
+            self.now_s = max(self.now_s, at_s + min(pause_s, (wanted - len(got)) * self.model.byte_s))
             taken = self.device.take(min(wanted - len(got), self.device.available(self.now_s)))
             if taken:
                 self.call("read", bytes(frame.data[index] for _, index, frame in taken))
@@ -425,6 +418,9 @@ def models() -> dict[str, Model]:
                 base = Model(behaviour, retries, late)
                 table[f"{behaviour}, {retries} retries, {late:.0%} late"] = base
                 table[f"{behaviour}, {retries} retries, {late:.0%} late, clears"] = replace(base, clears=True)
+                table[f"{behaviour}, {retries} retries, {late:.0%} late, byte by byte"] = replace(
+                    base, byte_s=11 / 9600
+                )
         for behaviour in ("listen", "abort", "flush"):
             base = Model(behaviour, 1, late)  # type: ignore[arg-type]
             variants = {
@@ -473,9 +469,8 @@ def main() -> int:
     chosen = parser.parse_args()
     names = [name for name in models() if not chosen.names or any(part in name for part in chosen.names)]
     wrong = 0
-    sys.stdout.write(
-        f"{'model':<58}{'good':>10}{'withheld':>10}{'wrong':>7}{'fooled the master':>19}{'s':>6}\n"
-    )
+    console = Console(width=120, highlight=False)
+    console.print(f"{'model':<58}{'good':>10}{'withheld':>10}{'wrong':>7}{'fooled the master':>19}{'s':>6}")
     with ProcessPoolExecutor(chosen.jobs) as pool:
         for name in names:
             began = time.monotonic()
@@ -486,10 +481,9 @@ def main() -> int:
             wrong += total.wrong
             withheld = 1 - total.stored / max(1, total.good)
             took = time.monotonic() - began
-            sys.stdout.write(
-                f"{name:<58}{total.good:>10,}{withheld:>10.2%}{total.wrong:>7}{total.bad:>19,}{took:>6.0f}\n"
+            console.print(
+                f"{name:<58}{total.good:>10,}{withheld:>10.2%}{total.wrong:>7}{total.bad:>19,}{took:>6.0f}"
             )
-            sys.stdout.flush()
     return int(wrong > 0)
 
 

@@ -1,6 +1,5 @@
 """Masters on a bus with late responses: no value is ever stored under another register's name."""
 
-from pathlib import Path
 from random import Random
 
 import pytest
@@ -11,7 +10,6 @@ from recorder.modbus.sync import BusSync
 from tests.modbus.masters import Model, Result, models, play
 
 MODELS = models()
-CAPTURE = Path("../shared/captures/lg-ess-gen1-both-part1.strace")
 # Small runs; `python -m tests.modbus.masters` has the large ones.
 SCANS = 150
 
@@ -40,6 +38,7 @@ def test_late_response_is_never_stored_under_another_register(name: str) -> None
         busy=st.booleans(),
         fifo=st.booleans(),
         exact=st.booleans(),
+        byte_s=st.sampled_from([0.0, 11 / 9600]),
         clears=st.booleans(),
         back_to_back=st.booleans(),
         stamps=st.booleans(),
