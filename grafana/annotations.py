@@ -116,7 +116,8 @@ def _outage() -> Builder[AnnotationQuery]:
     passed = f'SELECT elapsed("known", 1m) AS "minutes" FROM ({both}) {backwards}'  # noqa: S608 - the same
     columns = '0 - "minutes" AS "minutes", 0 * "minutes" + ${__to} AS "until"'
     query = select_from(passed, columns, f'"minutes" <= -{_OUTAGE_MINUTES}', backwards)
-    target = EventTarget(name, query, "minutes", "until")
+    # Grafana finds the text by a part of the column's name, the end only by its whole name.
+    target = EventTarget(name, query, "minutes", "flow_1m.until")
     event = Event(name, _OUTAGE, target, "No data since then. Minutes so far:", counted=True)
     event.hide = True
     return Ready(event)

@@ -56,7 +56,7 @@ KWH = "suffix:kWh"
 _NO_POWER = (-1, 1, "0 W")
 
 # What stands in place of a number of now, when there is none.
-NOTHING_NEW = "-"
+NOTHING_NEW = "No fresh data"
 # More characters than the names of months and years have; with 0 Grafana shortens each to "...".
 _LABEL_CHARACTERS = 20
 
@@ -165,7 +165,7 @@ def number(targets: Sequence[Target], colour: FieldColor) -> stat.Panel:
 
 
 def live(targets: Sequence[Target], colour: FieldColor) -> stat.Panel:
-    """Build a number of the last minute, or a dash where that has none."""
+    """Build a number of the last minute, or a text where that has none."""
     return number(targets, colour).time_from("1m").hide_time_override(True).no_value(NOTHING_NEW)
 
 
@@ -335,6 +335,11 @@ def dashboard(heading: Heading, panels: Sequence[Panel]) -> Dashboard:
     for panel in panels:
         builder.with_panel(panel)
     return builder
+
+
+def not_negative(panel: P) -> P:
+    """Show a power below 0 as 0 W."""
+    return panel.mappings([_range_map(None, 1, "0 W")])
 
 
 def _range_map(start: float | None, end: float | None, text: str) -> RangeMap:

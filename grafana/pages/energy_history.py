@@ -42,6 +42,8 @@ _COUNTED = {
     "Charged": "battery_charge",
     "Discharged": "battery_discharge",
 }
+# Grafana takes the time of a row of a heat map as the end of its cells: that is hour 24 of the day.
+_DAY = "YYYY-MM-DD"
 _SOLD = "Sold energy is below zero."
 _COVERED_HOURS, _START = '"rollups"."flow_1h"', "${__from}ms"
 # Not Grafana's filter, some ms later than `__from`: InfluxDB finds nothing where a piece begins before it.
@@ -147,7 +149,7 @@ def _hours_by_day(field: str, scheme: str) -> heatmap.Panel:
                 transformation(
                     "formatTime",
                     timeField="Time",
-                    outputFormat="[day=]YYYY-MM-DD [hour=]HH",
+                    outputFormat=f"[day=]{_DAY}[_24] [hour=]HH",
                     useTimezone=True,
                 ),
                 transformation("extractFields", source="Time", format="kvp", keepTime=False, replace=False),
@@ -170,7 +172,7 @@ def _hours_by_day(field: str, scheme: str) -> heatmap.Panel:
                 transformation(
                     "convertFieldType",
                     conversions=[
-                        {"targetField": "day\\hour", "destinationType": "time", "dateFormat": "YYYY-MM-DD"}
+                        {"targetField": "day\\hour", "destinationType": "time", "dateFormat": f"{_DAY}_HH"}
                     ],
                 ),
                 # Hours come in the order in which the range meets them; the axis wants them from 00 on.
@@ -218,8 +220,9 @@ def _covered_hours(condition: str) -> str:
 
 
 def _certainty() -> list[Panel]:
+    # A ratio to nothing is 0 for InfluxQL, so that a counter that stands still has no deviation.
     off = {
-        name: f'100 * ({{of}}("{field}_integrated") / {{of}}("{field}") - 1)'
+        name: f'100 * ({{of}}("{field}_integrated") - {{of}}("{field}")) / {{of}}("{field}")'
         for name, field in _COUNTED.items()
     }
     kwh = {name: f'{{of}}("{field}_integrated") - {{of}}("{field}")' for name, field in _COUNTED.items()}

@@ -17,7 +17,7 @@ from grafana_foundation_sdk.models import common as options
 from grafana_foundation_sdk.models.dashboard import DynamicConfigValue
 
 from grafana.influxql import OF_DEVICE, Ready, Target, select
-from grafana.panels import BATTERY, CLEAR, GRID, HOME, NOTHING_NEW, PV, asking
+from grafana.panels import BATTERY, CLEAR, GRID, HOME, PV, asking
 
 WIDEST_AT_W = 5000
 # Grafana draws an arrow ten times as long as its line is wide.
@@ -147,7 +147,7 @@ def _value(node: _Node) -> canvas.CanvasElementOptions:
         "valign": "middle",
         "size": 18,
         "color": {"fixed": node.colour},
-        "text": {"mode": "field", "field": node.field, "fixed": NOTHING_NEW},
+        "text": {"mode": "field", "field": node.field, "fixed": "-"},
     }
     return (
         canvas.CanvasElementOptions()

@@ -153,15 +153,17 @@ def _power() -> list[Panel]:
             "Energy of each local day by the meter's counters; sold energy is below zero. Shows the last"
             f" 30 days, {shared.FIXED_ENDS}.",
         ),
-        place(
-            shared.number(
-                targets(in_range(peaks, "max", extreme_tiers("powermeter"), OF_METER)),
-                shared.one_colour(GRID),
-            ),
-            (6, 9),
-            "Highest power bought",
-            "watt",
-            "The highest sample at the meter in the chosen range.",
+        shared.not_negative(
+            place(
+                shared.number(
+                    targets(in_range(peaks, "max", extreme_tiers("powermeter"), OF_METER)),
+                    shared.one_colour(GRID),
+                ),
+                (6, 9),
+                "Highest power bought",
+                "watt",
+                "The highest sample at the meter in the chosen range; 0 W where nothing was bought.",
+            )
         ),
         place(
             shared.coloured(

@@ -259,6 +259,7 @@ def _newest(source: str, field: str) -> stat.Panel:
     """How long ago the newest point was, which is its time and not its value."""
     query = select({"Newest": f'{{of}}("{field}")'}, "last", source, OF_SITE)
     panel = shared.number([Target(query, result_format="table")], shared.one_colour(shared.NEUTRAL))
+    panel.no_value("None in the range")
     return panel.reduce_options(
         common.ReduceDataOptions().calcs(["lastNotNull"]).fields("Time").values(False)
     )

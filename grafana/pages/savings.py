@@ -33,7 +33,10 @@ def panels() -> list[Panel]:
     )
     return [
         place(
-            shared.coloured(chosen.decimals(2), {**_COLOURS, "Without the system": shared.NEUTRAL}),
+            shared.coloured(
+                chosen.decimals(2).no_value("No day begins in the range"),
+                {**_COLOURS, "Without the system": shared.NEUTRAL},
+            ),
             (24, 6),
             "Savings in the chosen range ($currency)",
             "none",

@@ -71,7 +71,12 @@ def days() -> Panel:
     """Build the bars of local days, one for each submeter."""
     rows = targets(local_rows(_ENERGY, ENERGY_DAYS, _EACH), alias="$tag_device")
     # Not a bar chart, which writes the text for no value along its axis.
-    bars = shared.curves(rows, "1d").draw_style(options.GraphDrawStyle.BARS).fill_opacity(70)
+    bars = (
+        shared.curves(rows, "1d")
+        .draw_style(options.GraphDrawStyle.BARS)
+        .bar_alignment(options.BarAlignment.AFTER)
+        .fill_opacity(70)
+    )
     return place(
         bars.show_points(options.VisibilityMode.NEVER).axis_soft_min(0).time_from("now/M").no_value(_NONE),
         (24, 8),

@@ -179,10 +179,15 @@ def _matrix(table: list[Row], options: Row, _zone: ZoneInfo) -> list[Row]:
 
 
 def _convert(table: list[Row], options: Row, zone: ZoneInfo) -> list[Row]:
+    """Times are those of 24 o'clock, the midnight that follows a day."""
     (conversion,) = options["conversions"]
-    assert (conversion["destinationType"], conversion["dateFormat"]) == ("time", "YYYY-MM-DD")
+    assert (conversion["destinationType"], conversion["dateFormat"]) == ("time", "YYYY-MM-DD_HH")
     name = conversion["targetField"]
-    return [{**row, name: datetime.fromisoformat(row[name]).replace(tzinfo=zone)} for row in table]
+    days = [datetime.strptime(row[name].removesuffix("_24"), "%Y-%m-%d") for row in table]  # noqa: DTZ007
+    return [
+        {**row, name: (day + timedelta(days=1)).replace(tzinfo=zone)}
+        for row, day in zip(table, days, strict=True)
+    ]
 
 
 def _organize(table: list[Row], options: Row, _zone: ZoneInfo) -> list[Row]:
