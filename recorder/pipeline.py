@@ -18,7 +18,7 @@ from recorder.points.duplicates import DeviceOwners, Sample, Stream
 from recorder.points.offsets import Cursor, Offsets
 from recorder.points.point import Point
 from recorder.points.scan import Scan, ScanAssembler, ScanState
-from recorder.points.site import Site, SiteState
+from recorder.points.site import Site
 from recorder.profiles.catalogue import Catalogue
 from recorder.profiles.model import Profile
 from recorder.profiles.readings import INVALID
@@ -70,14 +70,13 @@ class _Held(NamedTuple):
 class PipelineState(NamedTuple):
     """Where each stage stands. Two pipelines that stand alike give the same for what comes.
 
-    What was counted is no part of it; `scans`, `polls` and `repeats` are by device, scans in the order
-    in which devices were first seen.
+    What was counted is no part of it, nor is the site, which other streams share; `scans`, `polls` and
+    `repeats` are by device, scans in the order in which devices were first seen.
     """
 
     text: TextState
     buses: BusesState
     scans: tuple[tuple[str, ScanState], ...]
-    site: SiteState
     clock: ClockState
     lag_ns: int
     polls: dict[str, float]
@@ -142,7 +141,6 @@ class Pipeline:
             self._text.state,
             self._buses.state,
             tuple((device, assembler.state) for device, assembler in self._scans.items()),
-            self.site.state,
             self._clock.state,
             self._lag_ns,
             dict(self._polls),
@@ -159,7 +157,6 @@ class Pipeline:
         self._scans = {device: ScanAssembler(profiles[device]) for device, _ in state.scans}
         for device, scan in state.scans:
             self._scans[device].resume(scan)
-        self.site.resume(state.site)
         self._clock.resume(state.clock)
         self._lag_ns = state.lag_ns
         self._polls = dict(state.polls)

@@ -42,6 +42,7 @@ def test_resumed_pipeline_gives_what_the_first_one_gives(data: st.DataObject) ->
     fed(first, text[:at], received_at_ns)
     first.counts.clear()
     resumed.resume(pickle.loads(pickle.dumps(first.state)))
+    resumed.site.resume(first.site.state)
     assert resumed.state == first.state
     for start, end in pairwise([at, (at + len(text)) // 2, len(text)]):
         assert fed(resumed, text[start:end], later_ns) == fed(first, text[start:end], later_ns)
