@@ -132,7 +132,7 @@ async def test_event_loop_goes_on_while_the_server_hangs(influxd: Influxd) -> No
         await until(lambda: rig.server.writes)
         for _ in range(100):
             await asyncio.sleep(0.001)
-        assert (rig.server.answered, rig.queue.depth().points) == (0, 10)
+        assert (rig.server.ended, rig.queue.depth().points) == (0, 10)
         influxd.resume()
         await rig.until_empty()
     assert len(stored(influxd)) == 10

@@ -23,18 +23,19 @@ NO_HOOKS = Hooks()
 
 
 class CountingServer(InfluxServer):
-    """A real server that also notes the number of lines of each write, and how many were answered."""
+    """A real server that also notes the number of lines of each write, and how many have ended."""
 
     def __init__(self, connection: Connection) -> None:
         super().__init__(connection)
         self.writes: list[int] = []
-        self.answered = 0
+        self.ended = 0
 
     def write(self, lines: bytes) -> WriteAnswer:
         self.writes.append(lines.count(b"\n"))
-        answer = super().write(lines)
-        self.answered += 1
-        return answer
+        try:
+            return super().write(lines)
+        finally:
+            self.ended += 1
 
 
 class Rig:

@@ -79,9 +79,10 @@ async def test_points_of_a_second_come_before_the_next_one(tmp_path: Path) -> No
                 writer.write(second.texts[0])
                 # Without a sample of the meter before it, the first of the inverter has no flow.
                 missing = {"pcs", "powermeter"} if number == 0 else {"pcs", "powermeter", "flow"}
-                while missing:
-                    name, data = await reader.event()
-                    missing -= {data["measurement"]} if name == "point" else set()
+                async with asyncio.timeout(TIMEOUT_SECONDS):
+                    while missing:
+                        name, data = await reader.event()
+                        missing -= {data["measurement"]} if name == "point" else set()
             writer.close()
 
 
