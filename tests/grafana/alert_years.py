@@ -32,7 +32,7 @@ DOCUMENT = Path(__file__).parents[2] / "docs/alerts.md"
 HEADING = "## Measured over a year of three homes\n"
 NEXT_HEADING = "## Who hears of it\n"
 DAYS = 366
-HOMES_AT_A_TIME = 3
+HOMES_AT_A_TIME = 2
 
 _LINES_A_WRITE, _MOMENTS_A_REQUEST = 10_000, 8
 _MINUTE, _HOUR = 60, 3600

@@ -336,7 +336,7 @@ EAST_WEST = Home(
         ("clear", "2026-06-20 00:00", 3 * _DAY),
         (
             "battery stuck",
-            "2026-06-20 09:00",
+            "2026-06-20 11:00",
             2 * _DAY,
             {"value": 4.4, "expects": ("ess-not-charging-in-sun", "ess-battery-low")},
         ),
@@ -391,7 +391,7 @@ METER = Home(
         ("recorder down", "2026-07-11 18:03", 5),
         ("volts", "2026-08-10 12:00", 40, {"which": 1, "value": 200.0, "expects": ("ess-voltage-l1",)}),
         ("hertz", "2026-08-20 12:00", 8, {"value": 50.7, "expects": ("ess-frequency",)}),
-        ("influxdb down", "2026-09-20 12:00", 4, {}),
+        ("influxdb down", "2026-09-20 12:00", 2),
         ("influxdb down", "2026-09-21 12:00", 180, {"expects": SILENT}),
         ("crc", "2026-10-01 12:00", 60, {"value": 0.03, "expects": ("ess-crc-errors",)}),
         ("dropped", "2026-10-10 12:00", 1, {"value": 10.0, "expects": ("ess-points-lost",)}),
