@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.pipeline.test_pipeline import NOON_S
 from tests.points.clock_model import (
     CASES,
-    NOON_S,
     NS,
     TOLERANCE_S,
     Case,
