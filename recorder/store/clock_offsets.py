@@ -12,10 +12,10 @@ sample before, null where there is none; all in ns.
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import structlog
 
@@ -61,6 +61,7 @@ class ClockOffsets:
 
     def load(self) -> None:
         """Read what earlier runs noted, and shorten a long file. Blocks."""
+        self._set_aside_another_version()
         lines = list(_lines_in(self._path))
         for site, device, _, offset_ns, _ in lines:
             self._known[site, device] = [offset_ns, 0]
@@ -75,7 +76,7 @@ class ClockOffsets:
             with self._lock:
                 del self._waiting[: len(lines)]
 
-    def _attempt(self, write: Any, lines: Any) -> bool:
+    def _attempt(self, write: Callable[[Sequence[_Line]], None], lines: Sequence[_Line]) -> bool:
         try:
             write(lines)
         except OSError as error:
@@ -86,7 +87,7 @@ class ClockOffsets:
         self._told = ""
         return True
 
-    def _append(self, lines: tuple[_Line, ...]) -> None:
+    def _append(self, lines: Sequence[_Line]) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         with self._path.open("a+b") as file:
             is_new = file.tell() == 0
@@ -97,7 +98,12 @@ class ClockOffsets:
                 file.write(b"\n" if is_cut else b"")
             file.write(_text_of(lines, with_header=is_new))
 
-    def _write_anew(self, lines: list[_Line]) -> None:
+    def _set_aside_another_version(self) -> None:
+        with suppress(OSError), self._path.open("rb") as file:
+            if file.readline().rstrip(b"\n") != json.dumps(_HEADER).encode():
+                self._path.replace(self._path.with_suffix(".of-another-version"))
+
+    def _write_anew(self, lines: Sequence[_Line]) -> None:
         new = self._path.with_suffix(".new")
         new.write_bytes(_text_of(lines, with_header=True))
         new.replace(self._path)
@@ -149,6 +155,6 @@ def _lines_in(path: Path) -> Iterator[_Line]:
                     yield site, device, int(first_ns), int(offset_ns), before_ns
 
 
-def _text_of(lines: tuple[_Line, ...] | list[_Line], *, with_header: bool) -> bytes:
+def _text_of(lines: Sequence[_Line], *, with_header: bool) -> bytes:
     rows = [_HEADER, *lines] if with_header else lines
     return b"".join(json.dumps(row).encode() + b"\n" for row in rows)
