@@ -36,6 +36,7 @@ check: $(VENV)/.development
 
 faults: debian $(VENV)/.development
 	$(BIN)/python -m tests.faults
+	$(BIN)/python -m tests.modbus.masters --seeds 4 --scans 1000 --jobs 2
 
 bench: debian $(VENV)/.development
 	$(BIN)/python -m bench $(BENCH_OPTIONS)

@@ -143,7 +143,7 @@ def _undecidable(source: SourceState) -> str:
     return (
         f"{source.name}: the responses to all polls of a bus look alike, so none is certainly that to its "
         f"request; {withheld:.0f} were withheld. Let its master poll a register of another length too, or set "
-        f"assume_in_step: true for this listener (docs/late-responses.md)"
+        "assume_in_step: true for this listener (docs/late-responses.md)"
     )
 
 

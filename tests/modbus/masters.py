@@ -1,8 +1,9 @@
 """Modbus masters on a bus with late responses, and an oracle that knows whose each value is.
 
 `python -m tests.modbus.masters [--seeds N] [--scans N] [--jobs N] [NAME...]` plays every model, prints a
-table and ends with 1 if a value was stored under another register's name. It is written from the outside: it knows
-frames, how masters read them and how strace prints that, and nothing of the recorder but `Pipeline`.
+table and ends with 1 if a value was stored under another register's name.
+It is written from the outside: it knows frames, how masters read them and how strace prints that, and
+nothing of the recorder but `Pipeline`.
 
 Each value names its owner: raw % 7 is the number of its poll, raw // 7 counts the poll's requests.
 """
