@@ -38,6 +38,7 @@ check: $(VENV)/.development
 
 faults: debian $(VENV)/.development
 	$(BIN)/python -m tests.faults
+	$(BIN)/python -m tests.modbus.masters --seeds 4 --scans 1000 --jobs 2
 
 alert-years: debian $(VENV)/.development
 	$(BIN)/python -m tests.grafana.alert_years

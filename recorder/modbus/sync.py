@@ -103,7 +103,8 @@ class _Loss:
     `accounted` is True while `outstanding` holds every response that may still come, at most `missing` in
     all; else there may be any that was asked for before `failed_at`. `failed` is False at the start only.
     `failed_at` is the latest request that failed, `event_at` the first behind the latest event; None is the
-    next one that is written. `proven` is whether a proof has come since that event.
+    next one that is written. `proven` is whether a proof has come since that event. `in_question` is those of
+    `withheld` that are not certain, by shape.
     """
 
     reason: str
@@ -117,6 +118,19 @@ class _Loss:
     event_at: Moment | None = None
     outstanding: dict[bytes, _Outstanding] = field(default_factory=dict)
     withheld: list[_Withheld] = field(default_factory=list)
+    in_question: dict[bytes, _Outstanding] = field(default_factory=dict)
+
+    def withhold(self, exchange: Exchange, request: Request) -> None:
+        """Keep an exchange that is in question."""
+        self.withheld.append(_Withheld(exchange, request.frame, request.shape, self.now, False))
+        self.put_in_question(self.withheld[-1])
+
+    def put_in_question(self, withheld: _Withheld) -> None:
+        """Remember by its shape that an exchange is in question."""
+        group = self.in_question.setdefault(withheld.shape, _Outstanding(0, set(), withheld.at))
+        group.count += 1
+        group.frames.add(withheld.request)
+        group.latest = withheld.at
 
 
 class LossState(NamedTuple):
@@ -203,6 +217,9 @@ class BusSync:
                 for shape, count, frames, latest in outstanding
             }
             self._loss = _Loss(*known, groups, list(withheld))
+            for held in withheld:
+                if not held.certain:
+                    self._loss.put_in_question(held)
 
     def certain_at_once(self, request: Request) -> bool:
         """Tell whether a clean response to `request` is certain, and nothing is to be learnt from it."""
@@ -269,7 +286,7 @@ class BusSync:
             return self._event(OUT_OF_SYNC, accounted=False)
         if loss is not None and loss.accounted:
             # It may be the late one of an earlier request: then this one's response is still to come.
-            shapes = {*loss.outstanding, *(withheld.shape for withheld in loss.withheld)}
+            shapes = (*loss.outstanding, *loss.in_question)
             if any(shape[:2] == request.shape[:2] for shape in shapes):
                 self._add(loss, request, 1)
         if loss is not None and self._seen.get(request.frame):
@@ -352,14 +369,8 @@ class BusSync:
         """Tell whether a response to `request` could be one to another request that may be outstanding."""
         if not loss.accounted:
             return True
-        group = loss.outstanding.get(request.shape)
-        if group is not None and group.frames != {request.frame}:
-            return True
-        return any(
-            withheld.shape == request.shape and withheld.request != request.frame
-            for withheld in loss.withheld
-            if not withheld.certain
-        )
+        group, alike = loss.outstanding.get(request.shape), loss.in_question.get(request.shape)
+        return any(others is not None and others.frames != {request.frame} for others in (group, alike))
 
     def _narrowest(self, request: Request) -> float:
         return self._narrowest_other(request.unit, request.function, request.address, request.count)
@@ -383,7 +394,7 @@ class BusSync:
     def _withhold(self, loss: _Loss, request: Request, exchange: Exchange | None) -> list[Exchange]:
         """Keep or drop an exchange that is in question."""
         released: list[Exchange] = []
-        loss.undecidable = self._cannot_prove(loss)
+        loss.undecidable = not loss.proven and self._cannot_prove(loss)
         if loss.undecidable:
             # Nothing of what comes can depend on when this began.
             released = self._drop_withheld(loss, UNDECIDABLE)
@@ -393,7 +404,7 @@ class BusSync:
                 loss.failed = True
                 released = self._drop_withheld(loss, loss.reason)
             if exchange is not None:
-                loss.withheld.append(_Withheld(exchange, request.frame, request.shape, loss.now, False))
+                loss.withhold(exchange, request)
             return released
         else:
             # If this was the late response of another request, its own is still to come in its place.
@@ -420,33 +431,37 @@ class BusSync:
         ):
             loss.accounted = True
             loss.outstanding.clear()
-            loss.withheld = [withheld._replace(certain=True) for withheld in loss.withheld]
+            self._believe(loss, set(loss.in_question))
             return
         if not loss.accounted:
             loss.accounted = loss.failed_at is not None and self._is_late(loss.failed_at, now)
-        for shape in [shape for shape, group in loss.outstanding.items() if self._is_late(group.latest, now)]:
+        over = [shape for shape, group in loss.outstanding.items() if self._is_late(group.latest, now)]
+        for shape in over:
             del loss.outstanding[shape]
-        loss.missing = min(loss.missing, sum(group.count for group in loss.outstanding.values()))
+            loss.missing = min(loss.missing, sum(group.count for group in loss.outstanding.values()))
         # The response to one may have been taken for that to the next: none is proven before the last.
-        in_question = {
-            withheld.shape
-            for withheld in loss.withheld
-            if not withheld.certain and not self._is_late(withheld.at, now)
-        }
+        proven = {shape for shape, group in loss.in_question.items() if self._is_late(group.latest, now)}
+        if proven:
+            self._believe(loss, proven)
+
+    def _believe(self, loss: _Loss, shapes: set[bytes]) -> None:
+        """Take what is withheld of some shapes for certain."""
         loss.withheld = [
-            withheld._replace(certain=withheld.certain or withheld.shape not in in_question)
+            withheld._replace(certain=True) if withheld.shape in shapes else withheld
             for withheld in loss.withheld
         ]
+        for shape in shapes:
+            del loss.in_question[shape]
 
     def _release(self, loss: _Loss) -> list[Exchange]:
         """Return what waits for nothing more, and end the loss where nothing is in question."""
-        waiting = next(
-            (index for index, withheld in enumerate(loss.withheld) if not withheld.certain),
-            len(loss.withheld),
-        )
-        released = [withheld.exchange for withheld in loss.withheld[:waiting]]
-        del loss.withheld[:waiting]
-        if loss.accounted and not loss.outstanding and not loss.withheld:
+        released: list[Exchange] = []
+        for withheld in loss.withheld:
+            if not withheld.certain:
+                break
+            released.append(withheld.exchange)
+        del loss.withheld[: len(released)]
+        if loss.accounted and not loss.outstanding and not loss.in_question and self._loss is loss:
             self._loss = None
         return released
 
@@ -523,6 +538,7 @@ class BusSync:
         for _ in range(len(loss.withheld) - len(released)):
             self._count(reason)
         loss.withheld.clear()
+        loss.in_question.clear()
         return released
 
     def _count(self, reason: str) -> None:
