@@ -24,7 +24,7 @@ from recorder.commands.configuration import Configuration
 from recorder.commands.decode import print_counts
 from recorder.commands.decoding import Decoders, DecodingError, site_of
 from recorder.commands.options import clock_offset_option, config_option, constant_offset, fail, load_or_exit
-from recorder.commands.seams import Captures, cut
+from recorder.commands.seams import Captures, InOrder, cut
 from recorder.influx.dead_letters import DIRECTORY, lines_in
 from recorder.influx.errors import InfluxError
 from recorder.influx.sink import InfluxSink, open_server, set_up_of
@@ -165,27 +165,28 @@ class _Replay:
         """
         site = site_of(self._configuration, name)
         self.counts = captures.counts
+        order = InOrder()
         tasks: dict[Path, TaskID] = {}
         async with self._writing() as sink:
             with _progress() as progress:
                 async for file, piece in captures.points():
                     if file not in tasks:
                         tasks[file] = progress.add_task(file.name, total=_text_bytes(file))
-                    self._append(sink, site, piece.points)
+                    timed = [point for point in piece.points if point.time_ns is not None]
+                    self.untimed += len(piece.points) - len(timed)
+                    self._derive(sink, site, order.take(timed))
                     progress.advance(tasks[file], piece.text_bytes)
                     await _wait_for_queue(sink, _FULL_POINTS)
+                self._derive(sink, site, order.rest())
                 self._append_lines(sink, site.finish())
                 sink.flush()
                 await _wait_for_queue(sink, 0)
 
-    def _append(self, sink: InfluxSink, site: Site, points: Sequence[Point]) -> None:
+    def _derive(self, sink: InfluxSink, site: Site, points: Sequence[Point]) -> None:
         """Put points of devices, and what is derived from them, into the queue."""
         derived: list[Point] = []
         for point in points:
-            if point.time_ns is None:
-                self.untimed += 1
-            else:
-                derived += site.take(dict(point.tags)["device"], point, self.counts)
+            derived += site.take(dict(point.tags)["device"], point, self.counts)
         self._append_lines(sink, derived)
 
     def _append_lines(self, sink: InfluxSink, points: Sequence[Point]) -> None:

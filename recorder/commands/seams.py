@@ -15,6 +15,7 @@ from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from heapq import heappop, heappush
 from math import inf
 from pathlib import Path
 from typing import Final
@@ -29,6 +30,8 @@ Decode = Callable[[Part, Footing], AsyncIterator[Piece | Decoded]]
 # A part is half an hour of a home, its points are 2 MB, and a thirtieth of it is decoded twice.
 PART_BYTES: Final = 8 << 20
 WARM_UP_BYTES: Final = 1 << 18
+# The decoder withholds responses for some cycles of a bus at most.
+_LONGEST_WITHHELD_NS: Final = 60 * 10**9
 
 
 def cut(file: Path, begin: datetime | None, part_bytes: int = PART_BYTES) -> list[Part]:
@@ -158,6 +161,34 @@ class Captures:
         place.before = None
         place.behind.set_result(decoded.behind)
         return pieces
+
+
+class InOrder:
+    """Puts points in the order of their times: those that a decoder withheld come behind later ones."""
+
+    def __init__(self) -> None:
+        self._waiting: list[tuple[int, int, Point]] = []
+        self._taken = 0
+        self._latest_ns = 0
+
+    def take(self, points: Sequence[Point]) -> list[Point]:
+        """Take points with a time, and return those that none may come before any more."""
+        for point in points:
+            assert point.time_ns is not None
+            heappush(self._waiting, (point.time_ns, self._taken, point))
+            self._taken += 1
+            self._latest_ns = max(self._latest_ns, point.time_ns)
+        return self._until(self._latest_ns - _LONGEST_WITHHELD_NS)
+
+    def rest(self) -> list[Point]:
+        """Return the points that still wait."""
+        return self._until(self._latest_ns)
+
+    def _until(self, time_ns: int) -> list[Point]:
+        points = []
+        while self._waiting and self._waiting[0][0] <= time_ns:
+            points.append(heappop(self._waiting)[2])
+        return points
 
 
 class _Reader:
