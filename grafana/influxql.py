@@ -228,7 +228,7 @@ def up_to_now(columns: Mapping[str, str]) -> list[str]:
     quarters, *longer = in_range(columns, "sum", ENERGY_TIERS, OF_INTERVALS)
     recent = "time > now() - 25m AND time < ${__to}ms"
     of_site = f"{ENERGY_QUARTERS.condition} AND {OF_SITE_ALWAYS} AND {recent}"
-    pieces = select(columns, "sum", '"energy"', of_site, "GROUP BY time(15m) fill(0) LIMIT 3 OFFSET 1")
+    pieces = select(columns, "sum", '"energy_10s"', of_site, "GROUP BY time(15m) fill(0) LIMIT 3 OFFSET 1")
     newest = select_from(pieces, ", ".join(f'sum("{name}") AS "{name}"' for name in columns), recent)
     return [f"{quarters} AND time <= now() - 25m", newest, *longer]
 
