@@ -41,8 +41,8 @@ def _stream(home: str, faults: str = "none", *, both: bool = True) -> SiteStream
 @pytest.mark.parametrize(
     ("both", "digest"),
     [
-        (True, "a5ba332aea8bd09dc7ffa9a3a6cb520fb058a396059311a607cd10a13448bbb0"),
-        (False, "46a935b18c1434a4e519aca8724f08763d8a49634544f2949704778a34c32b1e"),
+        (True, "f87ed451158db92968dec0e540eada32052cdc3ac9ec3929f60f16335d7bfea1"),
+        (False, "6923f6d9062f286752845bea7dcd59c29a010eedf69c52f144491d0036b6bb00"),
     ],
 )
 def test_the_first_home_never_changes(both: bool, digest: str) -> None:
@@ -55,7 +55,7 @@ def test_the_first_home_never_changes(both: bool, digest: str) -> None:
             for second in islice(stream, 600):
                 for text in second.texts:
                     seen.update(text)
-                seen.update(repr((second.tears, [tuple(sample) for sample in second.truth])).encode())
+                seen.update(repr((second.tears, [sample[:3] for sample in second.truth])).encode())
     assert seen.hexdigest() == digest
 
 
