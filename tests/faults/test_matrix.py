@@ -7,10 +7,18 @@ import pytest
 from tests.faults.matrix import CannotInjectError, Ground, Row
 from tests.faults.rows import ROWS
 
-SHORT = [row for row in ROWS.values() if row.length == "seconds"]
+# Row 22 has been seen to time 4 of its samples wrongly since clocks are learned anew: issue 10 is open for it.
+OPEN = {
+    22: [pytest.mark.xfail(strict=True, reason="4 samples get a wrong time where clocks are set each second")]
+}
+SHORT = [
+    pytest.param(row, marks=OPEN.get(row.number, []), id=f"{row.number}-{row.run.__name__}")
+    for row in ROWS.values()
+    if row.length == "seconds"
+]
 
 
-@pytest.mark.parametrize("row", SHORT, ids=lambda row: f"{row.number}-{row.run.__name__}")
+@pytest.mark.parametrize("row", SHORT)
 def test_row_of_the_matrix(row: Row, tmp_path: Path) -> None:
     """The row's own expectation holds, and every sample that was sent is accounted for, once, unchanged."""
     try:
