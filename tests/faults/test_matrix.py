@@ -7,10 +7,8 @@ import pytest
 from tests.faults.matrix import CannotInjectError, Ground, Row
 from tests.faults.rows import ROWS
 
-# Since clocks are learned anew, row 22 times 4 of its samples wrongly: issue 10 is open for it.
-OPEN = {22: [pytest.mark.xfail(strict=True, reason="a wrong time where clocks are set each second")]}
 SHORT = [
-    pytest.param(row, marks=OPEN.get(row.number, []), id=f"{row.number}-{row.run.__name__}")
+    pytest.param(row, id=f"{row.number}-{row.run.__name__}")
     for row in ROWS.values()
     if row.length == "seconds"
 ]

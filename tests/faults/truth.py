@@ -18,7 +18,7 @@ from tests.support.influxd import TIMEOUT_SECONDS, Influxd, QueryError, wait_unt
 
 DEVICES = ("pcs", "powermeter")
 _CLOSE = 1e-12
-_COUNTERS = {"active_import", "active_export", "battery_energy_charged", "battery_energy_discharged"}
+COUNTERS = {"active_import", "active_export", "battery_energy_charged", "battery_energy_discharged"}
 
 # A scan lasts less than a second, and is joined to its neighbour at most.
 _NEAR_NS = 2_500_000_000
@@ -150,7 +150,7 @@ def _is_of_doubtful(
 
 def _same(fields: dict[str, float], other: dict[str, float]) -> bool:
     # A feeder that begins with another plant has other counters: they are withheld until they are confirmed.
-    return not (other.keys() - fields.keys() - _COUNTERS) and _part_of(fields, other)
+    return not (other.keys() - fields.keys() - COUNTERS) and _part_of(fields, other)
 
 
 def _part_of(fields: dict[str, float], other: dict[str, float]) -> bool:
