@@ -5,19 +5,24 @@ not certain because it fits, but because nothing unexplained happened since the 
 sync. `BusSync` learns of each request, response and stray byte of one bus and decides which exchanges are
 given, withheld until more is known, or dropped and counted. It never sees a byte itself.
 
-- **In sync**: each request got exactly its response. Exchanges are given at once.
-- **Responses are missing**, and all else is accounted for: only exchanges that look like a request whose
-  response may still come are in question. The bus is in sync again as soon as as many responses as are
-  missing were seen where none was asked for.
-- **Anything may be outstanding**: after bytes that no request explains, or a line that cannot be read.
-  Every exchange is in question whose response could be that of another request of this bus.
+Two requests are *alike* where the response to one could be taken for that to the other: they have one shape.
 
-A missing response may also be lost for good. What was written `LATE_WITHIN_NS` ago has no response to come,
-and a *proof* shows that none waits to be read either: a response that is not in question, read with nothing
-before or behind it. Exchanges in question are dropped until a proof comes. Behind it, responses that keep
-their order cannot be shifted; for those that overtake others, exchanges are withheld until a later proof
-shows that their own responses did not come once more. At the start of a bus nothing has failed yet, and a
-shift would be the same all the time: there exchanges are withheld from the first one on.
+- **In sync**: each request got exactly its response. Exchanges are given at once.
+- **Outstanding**: the response to a request is missing. A response to another request that is alike may be
+  that one, and then its own is outstanding in its place: such exchanges are *in question* and dropped.
+- **Anything may be outstanding**: after bytes that no request explains, or a line that cannot be read. Every
+  exchange is in question whose request is not the only one of its shape.
+
+Nothing more comes of a request when its response was seen where none was asked for, or when a *proof* is
+read `LATE_WITHIN_NS` after it: a response that is not in question, with nothing before or behind it.
+
+Where requests follow each other without a pause, each one in question is outstanding anew, without end. But
+an error that goes on passes from response to response, and shows at the next request of another shape, unless
+a response is late again. So the bus has *settled* after some *checks*: requests of another shape than the one
+before that were cleanly answered, `LATE_WITHIN_NS` apart. The more events a bus has, the more are needed.
+
+At the start of a bus nothing has failed yet: there exchanges in question are withheld, and given once the bus
+has settled.
 """
 
 from collections import Counter
@@ -30,20 +35,20 @@ from typing import Final, NamedTuple
 from recorder.modbus.frames import EXCEPTION_FLAG
 from recorder.modbus.messages import Exchange, Request
 
-# How long after its request a response may still come, with margin; and the same in cycles of all requests
-# where lines have no stamps: back-to-back cycles take 0.2 s.
+# How long after its request a response may still come; and the same in cycles of all requests where lines
+# have no stamps: back-to-back cycles take 0.2 s.
 LATE_WITHIN_NS: Final = 520_000_000
-LATE_WITHIN_CYCLES: Final = 2
-# Without an event for so long, whatever is still possible is too improbable to be waited for.
-SETTLED_AFTER_NS: Final = 1_000_000_000
-SETTLED_AFTER_CYCLES: Final = 5
+LATE_WITHIN_CYCLES: Final = 3
+# The bus has settled after so many checks, and so many more by the share of events among the requests since
+# the bus was in sync.
+_CHECKS: Final = 2
+_CHECKS_BY_EVENTS: Final = 50
 
 MAX_WITHHELD: Final = 512
 MAX_REQUESTS: Final = 128
 # Clean responses to a request are counted up to `_OFTEN`; by the second one, a cycle has passed.
 _CYCLED: Final = 2
 _OFTEN: Final = 3
-_CHAIN_CYCLES: Final = 3
 # A poll of so many registers that reads all that a profile knows has no other of its length beside it.
 _LONG_POLL: Final = 32
 
@@ -74,16 +79,23 @@ class Moment(NamedTuple):
     number: int
 
 
-_NEVER: Final = Moment(None, 0)
+_BEGIN: Final = Moment(None, 0)
+# That of the next request to be written.
+_NEXT: Final = Moment(None, -1)
 
 
 @dataclass(slots=True)
 class _Outstanding:
-    """Requests of one shape of which at most `count` may still get a response; `latest` was written last."""
+    """Requests that are alike; at most `count` may still get a response, and `latest` was written last.
+
+    Responses to requests that were written so long after `latest` that its own can only wait to be read are
+    withheld instead of dropped; `withheld_at` is the last of these.
+    """
 
     count: int
     frames: set[bytes]
     latest: Moment
+    withheld_at: Moment | None = None
 
 
 class _Withheld(NamedTuple):
@@ -92,7 +104,6 @@ class _Withheld(NamedTuple):
     exchange: Exchange
     request: bytes
     shape: bytes
-    at: Moment
     certain: bool
 
 
@@ -100,49 +111,35 @@ class _Withheld(NamedTuple):
 class _Loss:
     """What is known since a bus was last in sync.
 
-    `accounted` is True while `outstanding` holds every response that may still come, at most `missing` in
-    all; else there may be any that was asked for before `failed_at`. `failed` is False at the start only.
-    `failed_at` is the latest request that failed, `event_at` the first behind the latest event; None is the
-    next one that is written. `proven` is whether a proof has come since that event. `in_question` is those of
-    `withheld` that are not certain, by shape.
+    `anything_at` is None while `outstanding` holds every response that may still come; else there may be any
+    that was asked for up to then. `checks` were made since the latest of `events`; the last one, or that
+    event, was at `checked_at`; `last_shape` is that of the response before. `starting` is True while nothing
+    has happened since the start of the bus; only then exchanges in question are `withheld`.
     """
 
     reason: str
-    accounted: bool
-    failed: bool = True
+    anything_at: Moment | None
+    starting: bool = False
     undecidable: bool = False
-    proven: bool = False
-    missing: int = 0
-    now: Moment = _NEVER
-    failed_at: Moment | None = None
-    event_at: Moment | None = None
+    events: int = 1
+    checks: int = 0
+    checked_at: Moment = _NEXT
+    last_shape: bytes = b""
+    now: Moment = _BEGIN
     outstanding: dict[bytes, _Outstanding] = field(default_factory=dict)
     withheld: list[_Withheld] = field(default_factory=list)
-    in_question: dict[bytes, _Outstanding] = field(default_factory=dict)
-
-    def withhold(self, exchange: Exchange, request: Request) -> None:
-        """Keep an exchange that is in question."""
-        self.withheld.append(_Withheld(exchange, request.frame, request.shape, self.now, False))
-        self.put_in_question(self.withheld[-1])
-
-    def put_in_question(self, withheld: _Withheld) -> None:
-        """Remember by its shape that an exchange is in question."""
-        group = self.in_question.setdefault(withheld.shape, _Outstanding(0, set(), withheld.at))
-        group.count += 1
-        group.frames.add(withheld.request)
-        group.latest = withheld.at
 
 
 class LossState(NamedTuple):
     """A loss of sync as a value."""
 
-    known: tuple[str, bool, bool, bool, bool, int, Moment, Moment | None, Moment | None]
-    outstanding: tuple[tuple[bytes, int, tuple[bytes, ...], Moment], ...]
+    known: tuple[str, Moment | None, bool, bool, int, int, Moment, bytes, Moment]
+    outstanding: tuple[tuple[bytes, int, tuple[bytes, ...], Moment, Moment | None], ...]
     withheld: tuple[_Withheld, ...]
 
 
 class SyncState(NamedTuple):
-    """Where a `BusSync` stands: the requests that it has seen, and its loss of sync, None while in sync."""
+    """Where a `BusSync` is: the requests that it has seen, and its loss of sync, None while in sync."""
 
     seen: tuple[tuple[bytes, int], ...]
     loss: LossState | None
@@ -164,10 +161,12 @@ class BusSync:
         self._seen: dict[bytes, int] = {}
         self._alike: dict[bytes, set[bytes]] = {}
         self._loss: _Loss | None = None
+        # Certain exchanges that the present call returns.
+        self._given: list[Exchange] = []
         if start is Start.UNKNOWN:
-            self._loss = _Loss(AT_START, accounted=False, failed=False)
+            self._loss = _Loss(AT_START, _NEXT, starting=True, events=0)
         elif start is Start.OUT_OF_SYNC:
-            self._loss = _Loss(OUT_OF_SYNC, accounted=False)
+            self._loss = _Loss(OUT_OF_SYNC, _NEXT)
 
     @property
     def in_sync(self) -> bool:
@@ -181,30 +180,29 @@ class BusSync:
 
     @property
     def state(self) -> SyncState:
-        """Where the bus stands, with nothing of its history while it is in sync."""
-        loss = self._loss
+        """Where the bus is, with nothing of its history while it is in sync."""
+        seen, loss = tuple(sorted(self._seen.items())), self._loss
         if loss is None:
-            return SyncState(tuple(sorted(self._seen.items())), None)
+            return SyncState(seen, None)
         known = (
             loss.reason,
-            loss.accounted,
-            loss.failed,
+            loss.anything_at,
+            loss.starting,
             loss.undecidable,
-            loss.proven,
-            loss.missing,
+            loss.events,
+            loss.checks,
+            loss.checked_at,
+            loss.last_shape,
             loss.now,
         )
         outstanding = tuple(
-            (shape, group.count, tuple(sorted(group.frames)), group.latest)
+            (shape, group.count, tuple(sorted(group.frames)), group.latest, group.withheld_at)
             for shape, group in sorted(loss.outstanding.items())
         )
-        return SyncState(
-            tuple(sorted(self._seen.items())),
-            LossState((*known, loss.failed_at, loss.event_at), outstanding, tuple(loss.withheld)),
-        )
+        return SyncState(seen, LossState(known, outstanding, tuple(loss.withheld)))
 
     def resume(self, state: SyncState) -> None:
-        """Go on from where another one stood."""
+        """Go on from where another one was."""
         self._seen, self._alike = {}, {}
         for frame, answered in state.seen:
             self._note(Request(frame))
@@ -213,26 +211,24 @@ class BusSync:
         if state.loss is not None:
             known, outstanding, withheld = state.loss
             groups = {
-                shape: _Outstanding(count, set(frames), latest)
-                for shape, count, frames, latest in outstanding
+                shape: _Outstanding(count, set(frames), latest, withheld_at)
+                for shape, count, frames, latest, withheld_at in outstanding
             }
             self._loss = _Loss(*known, groups, list(withheld))
-            for held in withheld:
-                if not held.certain:
-                    self._loss.put_in_question(held)
 
     def certain_at_once(self, request: Request) -> bool:
-        """Tell whether a clean response to `request` is certain, and nothing is to be learnt from it."""
+        """Return whether a clean response to `request` is certain, and nothing is to be learned from it."""
         return self._loss is None and self._seen.get(request.frame) == _OFTEN
 
     def requested(self, stamped_at_ns: int | None) -> None:
         """Learn that a request was written; needed only while the bus is not in sync."""
         loss = self._loss
-        if loss is None:
-            return
-        loss.now = Moment(stamped_at_ns, loss.now.number + 1)
-        loss.event_at = loss.event_at or loss.now
-        loss.failed_at = loss.failed_at or loss.now
+        if loss is not None:
+            loss.now = Moment(stamped_at_ns, loss.now.number + 1)
+            if loss.anything_at == _NEXT:
+                loss.anything_at = loss.now
+            if loss.checked_at == _NEXT:
+                loss.checked_at = loss.now
 
     def answered(
         self,
@@ -248,7 +244,7 @@ class BusSync:
         Args:
             request: what the master waited for.
             exchange: the two joined, None for functions that are not decoded.
-            before: whether other bytes stood before the response; `stray` has learnt of them.
+            before: whether other bytes stood before the response; `stray` has learned of them.
             behind: whether other bytes stood behind it, in the same read.
             read_at_ns: the stamp of the read, if it has one.
         """
@@ -256,43 +252,48 @@ class BusSync:
         clean = not before and not behind
         if clean and self._seen.get(request.frame, _OFTEN) < _OFTEN:
             self._seen[request.frame] += 1
-        released: list[Exchange] = []
-        if behind and not (self._loss is not None and self._loss.accounted):
-            released += self._event(OUT_OF_SYNC, accounted=False)
+        if behind and (self._loss is None or not self._loss.outstanding):
+            self._event(OUT_OF_SYNC, anything=True)
+        read_at = Moment(read_at_ns, 0 if self._loss is None else self._loss.now.number)
+        if clean and self._loss is not None:
+            self._check(self._loss, request, read_at)
         loss = self._loss
         if loss is None:
-            return [] if exchange is None else [exchange]
+            if exchange is not None:
+                self._given.append(exchange)
+            return self._give()
         certain = self._is_certain(request)
-        in_question = not certain and self._is_in_question(loss, request)
-        # The response to a request that was sent again may be that to the first time: no proof.
         group = loss.outstanding.get(request.shape)
-        repeated = group is not None and request.frame in group.frames
-        proves = clean and not in_question and (certain or not repeated)
-        if repeated:
+        if not certain and (
+            loss.anything_at is not None or (group is not None and group.frames != {request.frame})
+        ):
+            self._withhold(loss, request, exchange)
+            return self._give()
+        if group is not None:
+            # It may be the response to the first time that this was asked.
             self._add(loss, request, 0)
-        if in_question:
-            released += self._withhold(loss, request, exchange)
-        elif exchange is not None:
-            loss.withheld.append(_Withheld(exchange, request.frame, request.shape, loss.now, True))
-        if proves:
-            self._prove(loss, Moment(read_at_ns, loss.now.number))
-        return released + self._release(loss)
+        if exchange is not None:
+            loss.withheld.append(_Withheld(exchange, request.frame, request.shape, certain=True))
+        if clean:
+            self._prove(loss, read_at)
+        self._release(loss)
+        return self._give()
 
     def refused(self, request: Request, *, behind: bool) -> list[Exchange]:
         """Learn of an exception response that fits its request."""
         self._note(request)
         loss = self._loss
-        if behind and not (loss is not None and loss.accounted):
-            return self._event(OUT_OF_SYNC, accounted=False)
-        if loss is not None and loss.accounted:
+        if loss is not None and (
+            self._seen.get(request.frame)
+            if loss.starting or loss.anything_at is not None
+            else any(shape[:2] == request.shape[:2] for shape in loss.outstanding)
+        ):
             # It may be the late one of an earlier request: then this one's response is still to come.
-            shapes = (*loss.outstanding, *loss.in_question)
-            if any(shape[:2] == request.shape[:2] for shape in shapes):
-                self._add(loss, request, 1)
-        if loss is not None and self._seen.get(request.frame):
-            # Of a register that is else read, an exception may be the response to what is withheld.
-            return self._event(loss.reason, accounted=loss.accounted)
-        return []
+            self._event(loss.reason, anything=loss.anything_at is not None)
+            self._add(loss, request, 1)
+        if behind and (loss is None or not loss.outstanding):
+            self._event(OUT_OF_SYNC, anything=True)
+        return self._give()
 
     def gave_up(self, request: Request, strays: list[bytes], written_at_ns: int | None) -> list[Exchange]:
         """Learn that the master no longer waits for the response to `request`.
@@ -303,16 +304,12 @@ class BusSync:
             written_at_ns: the stamp of the request, if it has one.
         """
         self._note(request)
-        released = self._event(AFTER_FAILURE, accounted=True)
         for shape in strays:
-            released += self._explain(shape)
-        if self._loss is None:
-            self._loss = _Loss(AFTER_FAILURE, accounted=True)
-        loss = self._loss
-        loss.now = loss.failed_at = Moment(written_at_ns, loss.now.number)
-        loss.missing += 1
+            self._explain(shape)
+        loss = self._event(AFTER_FAILURE, anything=False)
+        loss.now = loss.checked_at = Moment(written_at_ns, loss.now.number)
         self._add(loss, request, 1)
-        return released
+        return self._give()
 
     def stray(self, strays: list[bytes]) -> list[Exchange]:
         """Learn of bytes that the pending request, if any, does not explain.
@@ -321,32 +318,35 @@ class BusSync:
             strays: the shapes of the whole responses among them.
         """
         loss = self._loss
-        if not self._seen if loss is None else not loss.failed and loss.event_at is None:
+        if not self._seen if loss is None else loss.starting and loss.anything_at == _NEXT:
             # The capture begins in the middle of a response.
             return []
-        if loss is None or not loss.accounted:
-            return self._event(OUT_OF_SYNC, accounted=False)
-        released = self._event(loss.reason, accounted=True)
+        if not strays and (loss is None or not loss.outstanding):
+            self._event(OUT_OF_SYNC, anything=True)
         for shape in strays:
-            released += self._explain(shape)
-        return released
+            self._explain(shape)
+        return self._give()
 
     def unreadable(self) -> list[Exchange]:
         """Learn that something was transferred which could not be read."""
-        return self._event(UNREADABLE, accounted=False)
+        self._event(UNREADABLE, anything=True)
+        return self._give()
 
     def finish(self) -> list[Exchange]:
         """Return what the end of the stream leaves certain, and count the rest."""
         loss = self._loss
         if loss is None:
             return []
-        last = 0
-        if not loss.failed:
-            ends = [index for index, held in enumerate(loss.withheld, 1) if self._proves_at_the_end(held)]
-            last = max(ends, default=0)
-        released = [withheld.exchange for withheld in loss.withheld[:last]]
-        loss.withheld = loss.withheld[last:]
-        return released + self._drop_withheld(loss, loss.reason)
+        ends = [index for index, held in enumerate(loss.withheld, 1) if self._proves_at_the_end(held)]
+        last = max(ends, default=0)
+        self._given += [withheld.exchange for withheld in loss.withheld[:last]]
+        del loss.withheld[:last]
+        self._drop_withheld(loss)
+        return self._give()
+
+    def _give(self) -> list[Exchange]:
+        given, self._given = self._given, []
+        return given
 
     def _note(self, request: Request) -> None:
         if request.frame not in self._seen and len(self._seen) < MAX_REQUESTS:
@@ -354,193 +354,153 @@ class BusSync:
             self._alike.setdefault(request.shape, set()).add(request.frame)
 
     def _is_alone(self, shape: bytes) -> bool:
-        """Tell whether one request only of all that were seen has this shape."""
+        """Return whether one request only of all that were seen has this shape."""
         return len(self._seen) < MAX_REQUESTS and len(self._alike[shape]) == 1
 
     def _is_certain(self, request: Request) -> bool:
-        """Tell whether no other request of this bus could get a response like one to `request`."""
+        """Return whether no other request of this bus could get a response like one to `request`."""
         if not self._is_alone(request.shape):
             return False
         if self._seen[request.frame] >= _CYCLED:
             return True
         return request.decoded and request.count >= _LONG_POLL and self._narrowest(request) == inf
 
-    def _is_in_question(self, loss: _Loss, request: Request) -> bool:
-        """Tell whether a response to `request` could be one to another request that may be outstanding."""
-        if not loss.accounted:
-            return True
-        group, alike = loss.outstanding.get(request.shape), loss.in_question.get(request.shape)
-        return any(others is not None and others.frames != {request.frame} for others in (group, alike))
-
     def _narrowest(self, request: Request) -> float:
         return self._narrowest_other(request.unit, request.function, request.address, request.count)
 
     def _proves_at_the_end(self, withheld: _Withheld) -> bool:
-        """Tell whether an exchange since the start proves sync though no cycle may be complete."""
+        """Return whether an exchange since the start proves sync though no cycle may be complete."""
         request = Request(withheld.request)
         return self._is_alone(request.shape) and (
             withheld.certain or self._narrowest(request) > request.count
         )
 
-    def _cannot_prove(self, loss: _Loss) -> bool:
-        """Tell whether cycles have passed without a request whose response could prove anything."""
-        if _OFTEN not in self._seen.values():
-            return False
-        if loss.accounted:
-            return len(self._alike) == 1
-        alone = (next(iter(frames)) for frames in self._alike.values() if len(frames) == 1)
-        return not any(self._seen[frame] for frame in alone)
-
-    def _withhold(self, loss: _Loss, request: Request, exchange: Exchange | None) -> list[Exchange]:
+    def _withhold(self, loss: _Loss, request: Request, exchange: Exchange | None) -> None:
         """Keep or drop an exchange that is in question."""
-        released: list[Exchange] = []
-        loss.undecidable = not loss.proven and self._cannot_prove(loss)
-        if loss.undecidable:
-            # Nothing of what comes can depend on when this began.
-            released = self._drop_withheld(loss, UNDECIDABLE)
-            self._loss = _Loss(UNDECIDABLE, accounted=False, undecidable=True, now=Moment(None, 1))
-        elif not loss.failed or (loss.proven and self._late_ones_came(loss, request)):
-            if len(loss.withheld) >= MAX_WITHHELD:
-                loss.failed = True
-                released = self._drop_withheld(loss, loss.reason)
-            if exchange is not None:
-                loss.withhold(exchange, request)
-            return released
+        # Polls that are all alike have no response that could prove anything.
+        loss.undecidable = len(self._alike) == 1 and _OFTEN in self._seen.values()
+        group = loss.outstanding.get(request.shape)
+        waits = loss.starting or (
+            group is not None and loss.anything_at is None and self._is_late(group.latest, loss.now)
+        )
+        if loss.undecidable or len(loss.withheld) >= MAX_WITHHELD:
+            self._event(loss.reason, anything=loss.anything_at is not None)
+            waits = False
+        if group is not None and waits and not loss.starting:
+            group.frames.add(request.frame)
+            group.withheld_at = loss.now
         else:
-            # If this was the late response of another request, its own is still to come in its place.
-            self._add(loss, request, 0 if loss.accounted else 1)
-            loss.missing += not loss.accounted
-        if exchange is not None:
-            self._count(UNDECIDABLE if loss.undecidable else loss.reason)
-        return released
+            # If this was the response to another request, its own is outstanding.
+            self._add(loss, request, 0 if loss.anything_at is None else 1)
+        if exchange is not None and waits:
+            loss.withheld.append(_Withheld(exchange, request.frame, request.shape, certain=False))
+        elif exchange is not None:
+            self._count(loss)
 
     def _add(self, loss: _Loss, request: Request, count: int) -> None:
         """Take a request, just written, for one whose response may still come."""
         group = loss.outstanding.setdefault(request.shape, _Outstanding(0, set(), loss.now))
         group.count += count
         group.frames.add(request.frame)
-        group.latest = loss.now
+        group.latest, group.withheld_at = loss.now, None
 
-    def _prove(self, loss: _Loss, now: Moment) -> None:
-        """Learn of a proof, read at `now`: what is older has no response to come."""
-        loss.proven = True
-        if (
-            loss.event_at is not None
-            and now.number - loss.event_at.number >= SETTLED_AFTER_CYCLES * len(self._seen)
-            and self._passed(loss.event_at, now, SETTLED_AFTER_NS, SETTLED_AFTER_CYCLES)
-        ):
-            loss.accounted = True
-            loss.outstanding.clear()
-            self._believe(loss, set(loss.in_question))
-            return
-        if not loss.accounted:
-            loss.accounted = loss.failed_at is not None and self._is_late(loss.failed_at, now)
-        over = [shape for shape, group in loss.outstanding.items() if self._is_late(group.latest, now)]
+    def _check(self, loss: _Loss, request: Request, read_at: Moment) -> None:
+        """Learn of a clean response, and whether the bus has settled."""
+        is_check = loss.last_shape not in {request.shape, b""} and self._is_late(loss.checked_at, read_at)
+        loss.last_shape = request.shape
+        if is_check:
+            loss.checks += 1
+            loss.checked_at = loss.now
+            if loss.checks >= _CHECKS + _CHECKS_BY_EVENTS * loss.events / max(1, loss.now.number):
+                loss.anything_at = None
+                loss.outstanding.clear()
+                self._release(loss)
+
+    def _prove(self, loss: _Loss, read_at: Moment) -> None:
+        """Learn of a proof: what was asked long before it has no response to come."""
+        if loss.anything_at is not None and self._is_late(loss.anything_at, read_at):
+            loss.anything_at = None
+        over = [
+            shape
+            for shape, group in loss.outstanding.items()
+            if self._is_late(group.withheld_at or group.latest, read_at)
+        ]
         for shape in over:
             del loss.outstanding[shape]
-            loss.missing = min(loss.missing, sum(group.count for group in loss.outstanding.values()))
-        # The response to one may have been taken for that to the next: none is proven before the last.
-        proven = {shape for shape, group in loss.in_question.items() if self._is_late(group.latest, now)}
-        if proven:
-            self._believe(loss, proven)
+        if over and loss.anything_at is None:
+            loss.withheld = [
+                one._replace(certain=True) if one.shape in over else one for one in loss.withheld
+            ]
 
-    def _believe(self, loss: _Loss, shapes: set[bytes]) -> None:
-        """Take what is withheld of some shapes for certain."""
-        loss.withheld = [
-            withheld._replace(certain=True) if withheld.shape in shapes else withheld
-            for withheld in loss.withheld
-        ]
-        for shape in shapes:
-            del loss.in_question[shape]
-
-    def _release(self, loss: _Loss) -> list[Exchange]:
-        """Return what waits for nothing more, and end the loss where nothing is in question."""
-        released: list[Exchange] = []
-        for withheld in loss.withheld:
-            if not withheld.certain:
-                break
-            released.append(withheld.exchange)
-        del loss.withheld[: len(released)]
-        if loss.accounted and not loss.outstanding and not loss.in_question and self._loss is loss:
+    def _release(self, loss: _Loss) -> None:
+        """Give what waits for nothing more, and end the loss where nothing is outstanding."""
+        over = loss.anything_at is None and not loss.outstanding
+        if over:
             self._loss = None
-        return released
-
-    def _late_ones_came(self, loss: _Loss, request: Request) -> bool:
-        """Tell whether nothing may come any more of what `request` could be mistaken for.
-
-        What was asked after the failure, and may have got the late response, counts for so many cycles only:
-        where they follow each other without a pause, it would never end.
-        """
-        failed_at, group = loss.failed_at, loss.outstanding.get(request.shape)
-        if failed_at is None or not self._is_late(failed_at, loss.now):
-            return False
-        return (
-            group is None
-            or self._is_late(group.latest, loss.now)
-            or loss.now.number - failed_at.number >= _CHAIN_CYCLES * len(self._seen)
-        )
+        number = 0
+        for withheld in loss.withheld:
+            if not (withheld.certain or over):
+                break
+            self._given.append(withheld.exchange)
+            number += 1
+        del loss.withheld[:number]
 
     def _is_late(self, then: Moment, now: Moment) -> bool:
-        """Tell whether no response to what was written `then` may come after `now`."""
-        return self._passed(then, now, LATE_WITHIN_NS, LATE_WITHIN_CYCLES)
-
-    def _passed(self, then: Moment, now: Moment, time_ns: int, cycles: int) -> bool:
+        """Return whether no response to what was written `then` may come after `now`."""
+        if then == _NEXT:
+            return False
         if then.stamped_at_ns is not None and now.stamped_at_ns is not None:
             passed_ns = now.stamped_at_ns - then.stamped_at_ns
             if passed_ns >= 0:
-                return passed_ns >= time_ns
-        return now.number - then.number >= cycles * len(self._seen)
+                return passed_ns >= LATE_WITHIN_NS
+        return now.number - then.number >= LATE_WITHIN_CYCLES * len(self._seen)
 
-    def _event(self, reason: str, *, accounted: bool) -> list[Exchange]:
-        """Begin again from an event; `accounted` is True where `outstanding` holds what may come of it."""
+    def _event(self, reason: str, *, anything: bool) -> _Loss:
+        """Note an event; `anything` is False where `outstanding` has what may come of it."""
         loss = self._loss
         if loss is None:
-            self._loss = _Loss(reason, accounted)
-            return []
-        released = self._drop_withheld(loss, loss.reason)
-        if not accounted:
-            loss.accounted = False
-            loss.outstanding.clear()
-            loss.missing = 0
-            loss.failed_at = None
-        loss.reason = reason
-        loss.failed = True
-        loss.proven = False
-        loss.event_at = None
-        return released
+            loss = self._loss = _Loss(reason, None)
+        else:
+            self._drop_withheld(loss)
+            for group in loss.outstanding.values():
+                group.latest, group.withheld_at = group.withheld_at or group.latest, None
+            loss.starting = False
+            loss.events += 1
+            loss.reason = reason
+        loss.checks, loss.checked_at = 0, _NEXT
+        if anything:
+            loss.anything_at = _NEXT
+        return loss
 
-    def _explain(self, shape: bytes) -> list[Exchange]:
-        """Strike off a missing response that was seen as a stray one."""
+    def _explain(self, shape: bytes) -> None:
+        """Take a stray response for one that is outstanding."""
         loss = self._loss
-        if loss is None or not loss.accounted:
-            return self._event(OUT_OF_SYNC, accounted=False)
-        outstanding = loss.outstanding
+        outstanding = {} if loss is None or loss.anything_at is not None else loss.outstanding
         if shape[1] & EXCEPTION_FLAG:
             of_function = bytes((shape[0], shape[1] & ~EXCEPTION_FLAG))
             explained = [alike for alike in outstanding if alike[:2] == of_function]
         else:
             explained = [shape] if shape in outstanding else []
         if not explained:
-            return self._event(OUT_OF_SYNC, accounted=False)
-        loss.missing -= 1
+            self._event(OUT_OF_SYNC, anything=True)
+            return
+        loss = self._event(AFTER_FAILURE, anything=False)
         if len(explained) == 1:
             group = outstanding[explained[0]]
             group.count -= 1
             if group.count <= 0:
                 del outstanding[explained[0]]
-        if loss.missing <= 0 or not outstanding:
-            self._loss = None
-        return []
+                self._release(loss)
 
-    def _drop_withheld(self, loss: _Loss, reason: str) -> list[Exchange]:
-        """Count what is withheld and not certain, and return what is."""
-        released = [withheld.exchange for withheld in loss.withheld if withheld.certain]
-        for _ in range(len(loss.withheld) - len(released)):
-            self._count(reason)
+    def _drop_withheld(self, loss: _Loss) -> None:
+        """Give what is withheld and certain, and count the rest."""
+        for withheld in loss.withheld:
+            if withheld.certain:
+                self._given.append(withheld.exchange)
+            else:
+                self._count(loss)
         loss.withheld.clear()
-        loss.in_question.clear()
-        return released
 
-    def _count(self, reason: str) -> None:
-        self._counts[reason] += 1
+    def _count(self, loss: _Loss) -> None:
+        self._counts[UNDECIDABLE if loss.undecidable else loss.reason] += 1
         self._counts[TOTAL] += 1

@@ -83,7 +83,7 @@ def test_master_models_find_a_decoder_that_believes_what_fits(
     behaviour: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The models are not blind: without the rule about sync, wrong values come out in each."""
-    monkeypatch.setattr(BusSync, "_is_in_question", lambda *_: False)
+    monkeypatch.setattr(BusSync, "_is_certain", lambda *_: True)
     model = Model(behaviour, 1, 0.1)  # type: ignore[arg-type]
     wrong = sum([play(model, seed, SCANS).wrong for seed in range(3)])
     assert wrong > 0

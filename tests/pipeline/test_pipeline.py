@@ -223,21 +223,21 @@ def digest(text: bytes) -> str:
 
 # The first half is that of the simulator's text.
 GOLDEN = {
-    "capture": "f0ec0d37 286e33b045a3e7e9",
-    "ttt": "adef73bd 9e7b3a7548d5aaf4",
-    "t": "2f14ff66 286e33b045a3e7e9",
-    "tt": "f424bb37 286e33b045a3e7e9",
-    "r": "6f58beb3 286e33b045a3e7e9",
-    "x": "76cf1aff 286e33b045a3e7e9",
-    "escapes": "aebe7c28 286e33b045a3e7e9",
-    "paths": "0dd1afbe 286e33b045a3e7e9",
-    "hex-paths": "e4d2795c 286e33b045a3e7e9",
-    "file": "6cb6f8f3 286e33b045a3e7e9",
-    "modern": "7a41839e 6e86b20f67e4f8ba",
-    "durations": "9de54f3b ac32ff3385e6cb02",
-    "crlf": "0bd44550 286e33b045a3e7e9",
-    "everything": "22ab29bf 704c21a4da973c16",
-    "real": "0a5fb7c9 f3eeab188bc29879",
+    "capture": "f0ec0d37 6d25a7934388dbb7",
+    "ttt": "adef73bd 149e3d86cac182b9",
+    "t": "2f14ff66 6d25a7934388dbb7",
+    "tt": "f424bb37 6d25a7934388dbb7",
+    "r": "6f58beb3 6d25a7934388dbb7",
+    "x": "76cf1aff 6d25a7934388dbb7",
+    "escapes": "aebe7c28 6d25a7934388dbb7",
+    "paths": "0dd1afbe 6d25a7934388dbb7",
+    "hex-paths": "e4d2795c 6d25a7934388dbb7",
+    "file": "6cb6f8f3 6d25a7934388dbb7",
+    "modern": "7a41839e 759649fb98575312",
+    "durations": "9de54f3b 82aaa10ef9b72856",
+    "crlf": "0bd44550 6d25a7934388dbb7",
+    "everything": "22ab29bf a598a9c3ca0d0e6e",
+    "real": "0a5fb7c9 bb6ebcc07501f0e9",
 }
 
 

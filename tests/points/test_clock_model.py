@@ -51,7 +51,8 @@ def test_no_time_is_further_from_the_truth_than_the_tolerance(name: str) -> None
     st.floats(-70, 70),
     st.floats(0, 30),
     st.sampled_from([7.0, 50.0, 1e9]),
-    st.floats(0, 5),
+    # A recorder that reads every few nanoseconds takes the model forever.
+    st.just(0.0) | st.floats(0.05, 5),
     st.integers(0, 1000),
 )
 def test_any_offset_with_any_lateness_is_within_the_tolerance(
