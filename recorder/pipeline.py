@@ -33,6 +33,8 @@ _TimeOf = Callable[[int, int | None], int | None]
 _MOST_LOST_SAMPLES: Final = 3600
 # So much text waits for a decision about its clock; a home sends as much in two minutes.
 _MOST_HELD_BYTES: Final = 512 << 10
+# The answers of a scan follow each other faster.
+_PAUSE_NS: Final = 10**9
 # In a text without stamps, a stamp that is further from its line's time than this is not one.
 _PACED_NS: Final = 60 * 10**9
 
@@ -342,9 +344,20 @@ class Pipeline:
         assembler = self._scans.get(profile.device)
         if assembler is None:
             assembler = self._scans[profile.device] = ScanAssembler(profile)
+        if self._offsets is not None and captured_at_ns is not None:
+            self._bridge(self._offsets, assembler, profile.device, captured_at_ns)
         scans = assembler.feed(values, captured_at_ns)
         if scans:
             self._publish(scans, points)
+
+    def _bridge(self, offsets: Offsets, assembler: ScanAssembler, device: str, stamped_at_ns: int) -> None:
+        """Let an open scan go on where the controller's clock was set, as it did when it was recorded live."""
+        last_ns = assembler.state.last_at_ns
+        if last_ns is not None and stamped_at_ns - last_ns > _PAUSE_NS:
+            cursor = self._replayed.get(device)
+            before_ns, _ = offsets.find(device, last_ns, cursor)
+            now_ns, _ = offsets.find(device, stamped_at_ns, cursor)
+            assembler.clock_was_set(before_ns - now_ns)
 
     def _publish(self, scans: list[Scan], points: list[Point]) -> None:
         """Give the samples of this stream, but for those that another stream of the site has given."""

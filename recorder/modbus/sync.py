@@ -269,7 +269,7 @@ class BusSync:
         ):
             self._withhold(loss, request, exchange)
             return self._give()
-        if group is not None:
+        if group is not None and len(self._seen) > 1:
             # It may be the response to the first time that this was asked.
             self._add(loss, request, 0)
         if exchange is not None:

@@ -55,8 +55,9 @@ class Offsets:
             place, before_ns = cursor
             is_back = stamped_at_ns < before_ns
             if is_back or not spans[place].first_ns <= stamped_at_ns <= spans[place].last_ns:
-                later = range(place + 1, len(spans))
-                place = _place_of(spans, stamped_at_ns, (*later, *range(place, -1, -1)))
+                here, later, earlier = (place,), range(place + 1, len(spans)), range(place - 1, -1, -1)
+                order = (*later, *here, *earlier) if is_back else (*here, *later, *earlier)
+                place = _place_of(spans, stamped_at_ns, order)
         return _offset_of(spans[place], stamped_at_ns), Cursor(place, stamped_at_ns)
 
 

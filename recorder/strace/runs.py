@@ -208,6 +208,7 @@ class _Found:
         self.lines = lines
         self._text = text
         self._reading: dict[Bus, list[int]] = {}
+        self._unnamed = False
 
     @cached_property
     def texts(self) -> list[bytes]:
@@ -221,6 +222,8 @@ class _Found:
 
     def read(self, bus: Bus) -> list[int]:
         """Take the line as one more read from a descriptor; gives the reads that it joins."""
+        if (bus[0] == 0) != self._unnamed:
+            self._turn()
         numbers = self._reading.get(bus)
         if numbers is None:
             numbers = self._reading[bus] = []
@@ -229,6 +232,8 @@ class _Found:
 
     def write(self, bus: Bus) -> None:
         """Take the line as a write."""
+        if (bus[0] == 0) != self._unnamed:
+            self._turn()
         self._close(bus)
         self.items.append(Run(bus, True, _unhex(self.lines[self.number][3]), (self.number,), self.lines))
 
@@ -239,6 +244,8 @@ class _Found:
             if self.items and self.items[-1][1] is UNREADABLE:
                 return
         else:
+            if (transfer.process == 0) != self._unnamed:
+                self._turn()
             self._close((transfer.process, transfer.descriptor))
         self.items.append(Single(self.number, transfer))
 
@@ -247,6 +254,11 @@ class _Found:
         if self._reading:
             for bus in tuple(self._reading):
                 self._close(bus)
+
+    def _turn(self) -> None:
+        """Keep the order of lines that name their process and of those that do not: one bus may have both."""
+        self._unnamed = not self._unnamed
+        self.close_all()
 
     def _close(self, bus: Bus) -> None:
         numbers = self._reading.pop(bus, None)
