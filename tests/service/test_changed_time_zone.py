@@ -60,13 +60,12 @@ def test_days_follow_the_zone_of_the_settings(tmp_path: Path) -> None:
 
         assert sum(days().values()) == pytest.approx(24 * DAYS)
         kolkata = Buckets("Asia/Kolkata")
-        expected = len({kolkata.begin(DAY, point.time_ns // NS) for point in some if point.time_ns})
+        expected = {kolkata.begin(DAY, point.time_ns // NS) for point in some if point.time_ns}
         with Service(tmp_path, influxd.url, ESS_TIMEZONE="Asia/Kolkata") as service:
-            wait_until(lambda: not service.report()["notes"] and len(days()) == expected)
+            wait_until(lambda: not service.report()["notes"] and days().keys() == expected)
             assert service.report()["timezone"] == "Asia/Kolkata"
             # The running day is computed again by the queries, from the same quarter hours.
             assert sum(days().values()) == pytest.approx(24 * DAYS)
-            assert all(kolkata.begin(DAY, begin) == begin for begin in days())
     assert glance(tmp_path / "data" / FILE_NAME).timezone == "Asia/Kolkata"
     opened = store(tmp_path, "Asia/Kolkata")
     assert opened.note == ""
