@@ -351,7 +351,7 @@ class Pipeline:
             self._publish(scans, points)
 
     def _bridge(self, offsets: Offsets, assembler: ScanAssembler, device: str, stamped_at_ns: int) -> None:
-        """Let an open scan go on where the controller's clock was set, as it did when it was recorded live."""
+        """Let an open scan go on where the controller's clock was set, as it did in the live recording."""
         last_ns = assembler.state.last_at_ns
         if last_ns is not None and stamped_at_ns - last_ns > _PAUSE_NS:
             cursor = self._replayed.get(device)

@@ -168,7 +168,7 @@ def test_tiers_leave_no_interval_out_and_take_none_twice(page: Page) -> None:
             r"(?:\$__(interval_ms)|time) (>=|<) (?:now\(\) - )?(\d+)(?:d | AND| GROUP|$)", target["query"]
         )
         bounds = [(kind, sign, int(number)) for kind, sign, number in found]
-        if bounds and 'FROM "energy"' not in target["query"]:
+        if bounds and 'FROM "energy_10s"' not in target["query"]:
             for column in re.findall(r'AS ("[^"]+")', target["query"].partition(" FROM ")[0]):
                 by_column.setdefault(column, []).append(bounds)
     intervals_ms = (1000, 5000, 10_000, 20_000, 60_000, 300_000, 900_000, 1_800_000, 3_600_000, 10**8)
