@@ -234,7 +234,11 @@ class Bus:
         else:
             self._counts["incomplete_answers"] += 1
         self._counts["stray_bytes"] += len(received)
-        return self._sync.gave_up(pending, find_responses(received), self._request_stamped.stamped_at_ns)
+        strays = find_responses(received)
+        if len(received) == pending.answer_length and received.startswith(pending.shape) and not strays:
+            # It is the response, with a wrong byte.
+            return self._sync.answered(pending, None, before=True, behind=False, read_at_ns=None)
+        return self._sync.gave_up(pending, strays, self._request_stamped.stamped_at_ns)
 
     def _read_unasked(self) -> list[Exchange]:
         """Take bytes that no request asked for: whole responses at once, others as soon as no more come."""

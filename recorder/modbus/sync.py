@@ -321,8 +321,8 @@ class BusSync:
         if not self._seen if loss is None else loss.starting and loss.anything_at == _NEXT:
             # The capture begins in the middle of a response.
             return []
-        if not strays and (loss is None or not loss.outstanding):
-            self._event(OUT_OF_SYNC, anything=True)
+        if not strays:
+            self._event(OUT_OF_SYNC, anything=loss is None or not loss.outstanding)
         for shape in strays:
             self._explain(shape)
         return self._give()

@@ -238,6 +238,22 @@ def test_lost_response_does_not_cost_what_looks_different() -> None:
     assert counts["ambiguous_answers"] == 0
 
 
+def test_response_with_a_wrong_byte_costs_itself_only() -> None:
+    """It came, with its header and its length: no other one is late."""
+    steps = scan()
+    steps[1] = ("r", voltage(1)[:-1] + b"\0")
+    exchanges, counts = listen(*steps, start=IN_SYNC)
+    assert exchanges == SCAN[1:]
+    assert (counts["crc_errors"], counts["ambiguous_answers"]) == (1, 0)
+
+
+def test_piece_of_another_response_is_not_taken_for_the_own_one() -> None:
+    """As many bytes as the own response has, of one that is longer: the own one is still to come."""
+    longer = read_response(1, 3, bytes(8))
+    exchanges, _ = listen(("w", L1), ("r", longer[:9]), ("w", L2), ("r", voltage(1)), start=IN_SYNC)
+    assert exchanges == []
+
+
 def test_late_responses_make_no_exchange() -> None:
     """Responses that each come one request late are never taken for those of the later requests."""
     exchanges, _ = listen(
