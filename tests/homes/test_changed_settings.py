@@ -39,8 +39,8 @@ from tests.support.service import ess_recorder
 ROOT: Final = Path(__file__).parents[2]
 HOME: Final = "night-charge"
 # In Berlin a day ends within the first half; in the other zones it does not.
-START: Final = datetime(2026, 1, 14, 23, 20, tzinfo=ZoneInfo("Europe/Berlin"))
-HALF_SECONDS: Final = 80 * 60
+START: Final = datetime(2026, 1, 14, 23, 40, tzinfo=ZoneInfo("Europe/Berlin"))
+HALF_SECONDS: Final = 45 * 60
 FLOWS: Final = ("home", "grid_import", "grid_to_battery", "battery_charge")
 DEVICES: Final = "devices:\n  - profile: lg-ess-gen1-pcs\n  - profile: abb-b2x\n"
 OWN_DEVICES: Final = "devices:\n  - profile: own-pcs.yaml\n  - profile: own-meter.yaml\n"

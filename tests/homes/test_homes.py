@@ -46,7 +46,9 @@ class Hour(NamedTuple):
     flows: dict[int, dict[str, float]]
 
 
-@pytest.fixture(scope="module", params=HOMES)
+@pytest.fixture(
+    scope="module", params=[pytest.param(home, marks=pytest.mark.xdist_group(home)) for home in HOMES]
+)
 def hour(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Hour:
     """Record an hour of one home."""
     home, directory = request.param, tmp_path_factory.mktemp("home")
