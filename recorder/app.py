@@ -55,6 +55,9 @@ _EXPIRE_EVERY_SECONDS: Final = 1.0
 # A clock that is slewed moves by less between two looks at it.
 _CLOCK_STEP_NS: Final = 10**9 // 2
 _MOST_SENDERS: Final = 16_384
+# An inverter at dusk delivers a sample now and then; the longest night between the polar circles is shorter.
+_ASLEEP_AFTER_SECONDS: Final = 60.0
+_LONGEST_NIGHT_SECONDS: Final = 72_000.0
 
 log = structlog.get_logger(__name__)
 
@@ -341,11 +344,20 @@ class Recorder:
             self._observe(points)
 
     def _sample_ages(self, now_ns: int) -> dict[tuple[str, str], float]:
-        """Return the seconds since the newest sample of each expected device, or since the start."""
+        """Return the seconds since the newest sample of each expected device, or since the start.
+
+        An inverter that may be off is not missed before the longest night is over.
+        """
         sites = sorted(set().union(*(source.expected_sites for source in self._sources)))
-        return {
+        ages = {
             (site, device): max(0, now_ns - self._newest_ns.get((site, device), self._started_ns)) / 1e9
             for site, device in self._expected.among(sites, self._newest_ns)
+        }
+        return {
+            (site, device): age
+            for (site, device), age in ages.items()
+            if not _ASLEEP_AFTER_SECONDS < age < _LONGEST_NIGHT_SECONDS
+            or not (site in self._sites and self._sites[site].may_be_asleep(device))
         }
 
     async def _keep_house(self) -> None:

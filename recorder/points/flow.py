@@ -234,6 +234,13 @@ class FlowBalance:
             return None
         return self._balance(time_ns)
 
+    def may_be_asleep(self, device: str) -> bool:
+        """Return whether a silent device may have switched itself off, as an inverter does at night."""
+        source, delivery = self._sources.get(device), self._deliveries.get(device)
+        if source is None or not source.may_sleep:
+            return False
+        return delivery is None or abs(delivery.ac_w) < _ASLEEP_BELOW_W
+
     def _balance(self, time_ns: int) -> Point | None:
         if self._grid is None or abs(time_ns - self._grid[0]) > self._max_age_ns:
             return None

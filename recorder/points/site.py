@@ -152,6 +152,10 @@ class Site:
                 self._energy.integrate(flow.fields.values(), time_ns)
         return points
 
+    def may_be_asleep(self, device: str) -> bool:
+        """Return whether a silent device may have switched itself off, as an inverter does at night."""
+        return self._flow.may_be_asleep(device)
+
     def clock_was_set(self, by_ns: int) -> None:
         """Move what is remembered to the time of a clock that was set forward by `by_ns`."""
         self._flow.clock_was_set(by_ns)

@@ -191,6 +191,22 @@ def test_hybrid_inverter_never_sleeps(spoken: bool) -> None:
         assert fed(home, at_s, "meter", active_power=200.0) is None
 
 
+def test_only_an_inverter_without_a_battery_may_be_asleep() -> None:
+    """And only while it delivers nothing, or has not spoken yet, as after a start at night."""
+    home = site(PCS, METER, PV_INVERTER)
+    assert [home.may_be_asleep(one) for one in ("pcs", "meter", "roof", "other")] == [
+        False,
+        False,
+        True,
+        False,
+    ]
+    fed(home, 0, "pcs", active_power=0.0, pv_power=0.0, battery_power=0.0)
+    fed(home, 0, "roof", watts=49.0)
+    assert [home.may_be_asleep(one) for one in ("pcs", "roof")] == [False, True]
+    fed(home, 1, "roof", watts=51.0)
+    assert not home.may_be_asleep("roof")
+
+
 def test_first_flow_waits_for_every_inverter() -> None:
     """For half a minute: one that has not spoken by then is off."""
     home = site(PCS, METER, PV_INVERTER)
