@@ -375,12 +375,14 @@ class Pipeline:
 
     def _emit(self, samples: Sequence[Sample], points: list[Point]) -> None:
         for profile, values, time_ns, offset_ns in samples:
+            device = profile.device
             if self._notes is not None and time_ns is not None:
-                self._notes.note(self.site.name, profile.device, time_ns - offset_ns, offset_ns)
-            tags = (("device", profile.device), ("site", self.site.name))
-            point = Point(profile.measurement, tags, values, time_ns)
+                self._notes.note(self.site.name, device, time_ns - offset_ns, offset_ns)
+            point = Point(
+                profile.measurement, (("device", device), ("site", self.site.name)), values, time_ns
+            )
             if self._derive:
-                points += self.site.take(profile.device, point, self.counts)
+                points += self.site.take(device, point, self.counts)
             else:
                 points.append(point)
         self.counts["points"] += len(samples)

@@ -259,6 +259,14 @@ class Bus:
 
     def _match(self, pending: Request, captured_at_ns: int | None) -> list[Exchange]:
         received = self._read
+        if (
+            len(received) == pending.answer_length
+            and received.startswith(pending.shape)
+            and has_valid_crc(received)
+        ):
+            # As nearly always: the response, and nothing else.
+            self._read, self._pending = b"", None
+            return self._joined(pending, received, captured_at_ns, before=False)
         start = received.find(pending.shape)
         while start >= 0:
             length = pending.answer_length or len(received) - start
@@ -266,7 +274,8 @@ class Bus:
                 break
             frame = received[start : start + length]
             if has_valid_crc(frame):
-                return self._answered(pending, frame, start, captured_at_ns)
+                exchanges = self._close(start, length)
+                return exchanges + self._joined(pending, frame, captured_at_ns, before=start > 0)
             start = received.find(pending.shape, start + 1)
         start = received.find(pending.exception_shape)
         while start >= 0:
@@ -277,22 +286,21 @@ class Bus:
             start = received.find(pending.exception_shape, start + 1)
         return []
 
-    def _answered(
-        self, pending: Request, frame: bytes, start: int, captured_at_ns: int | None
+    def _joined(
+        self, pending: Request, frame: bytes, captured_at_ns: int | None, *, before: bool
     ) -> list[Exchange]:
-        exchanges = self._close(start, len(frame))
         exchange = None
         if pending.decoded:
             self._counts["frames"] += 1
             exchange = Exchange(pending.unit, pending.function, pending.address, frame[3:-2], captured_at_ns)
-            if not start and not self._read and self._sync.certain_at_once(pending):
+            if not before and not self._read and self._sync.certain_at_once(pending):
                 return [exchange]
         else:
             self._counts["other_functions"] += 1
-        return exchanges + self._sync.answered(
+        return self._sync.answered(
             pending,
             exchange,
-            before=start > 0,
+            before=before,
             behind=bool(self._read),
             read_at_ns=self._read_stamped.stamped_at_ns,
         )

@@ -150,10 +150,11 @@ class EnergySeries:
 
     def count(self, flow: str, gained_kwh: float) -> None:
         """Add what the counter of a flow gained, to what its integral has shown before."""
-        if gained_kwh:
-            self._settle()
-            gained_kwh = self._counted[flow].step(gained_kwh)
-        self.add(flow, gained_kwh)
+        if not gained_kwh:
+            self._kwh.setdefault(flow, 0.0)
+            return
+        self._settle()
+        self.add(flow, self._counted[flow].step(gained_kwh))
 
     def integrate(self, watts: Collection[float], time_ns: int) -> None:
         """Add the energy of powers, in the order of their fields, since their sample before."""

@@ -16,6 +16,7 @@ from recorder.points.flow import DEFAULT_METER_MAX_AGE_SECONDS, FLOW_FIELDS, Flo
 from recorder.points.point import Point
 from recorder.profiles.model import POWER_SOURCES, Profile
 
+_NOTHING: Final = frozenset[str]()
 # The history is stored each minute, and what waits then within half a minute more.
 _MOST_UNSTORED_NS: Final = 120 * 10**9
 
@@ -58,7 +59,10 @@ class Site:
         }
         # The counters, device and field, that have been read; a flow is counted once all of its counters are.
         self._counted: set[tuple[str, str]] = set()
-        self._flows_counted: frozenset[str] = frozenset()
+        # Of each device: whether all of its counters have been read, and those that count with their flows.
+        self._all_read: dict[str, bool] = {}
+        self._counting: dict[str, tuple[tuple[str, str], ...]] = {}
+        self._name_integrals()
 
     @property
     def state(self) -> SiteState:
@@ -142,11 +146,11 @@ class Site:
         if device in self._submeters:
             self._add_submeter(device, fields, gained, time_ns, points)
             return points
-        own = self._flow_counters[device]
-        learned = set() if self._counted.issuperset(own) else self._learn_counters(own, fields)
-        if flow is not None or (own and gained):
+        learned = _NOTHING if self._all_read[device] else self._learn_counters(device, fields)
+        if flow is not None or (gained and self._flow_counters[device]):
             self._open(self._energy, time_ns, points)
-            self._count(own, gained, learned)
+            if gained:
+                self._count(device, gained, learned)
             if flow is not None:
                 # The fields of a flow are in the order of `FLOW_FIELDS`.
                 self._energy.integrate(flow.fields.values(), time_ns)
@@ -202,42 +206,37 @@ class Site:
         if closed is not None:
             points.append(closed)
 
-    def _count(
-        self,
-        own: Mapping[tuple[str, str], str],
-        gained: Mapping[str, float],
-        learned: Container[tuple[str, str]],
-    ) -> None:
+    def _count(self, device: str, gained: Mapping[str, float], learned: Container[str]) -> None:
         """Add what a device's counters gained; until all counters of a flow are read it is integrated."""
-        for counter, flow in own.items():
-            gained_kwh = gained.get(counter[1])
-            if gained_kwh is None or flow not in self._flows_counted:
+        for field, flow in self._counting[device]:
+            gained_kwh = gained.get(field)
+            if gained_kwh is None:
                 continue
-            if counter in learned:
+            if field in learned:
                 # Since an earlier run: how far the counter was in its step is not known any more.
                 self._energy.add(flow, gained_kwh)
             else:
                 self._energy.count(flow, gained_kwh)
 
-    def _learn_counters(
-        self, own: Mapping[tuple[str, str], str], fields: Mapping[str, float]
-    ) -> set[tuple[str, str]]:
+    def _learn_counters(self, device: str, fields: Mapping[str, float]) -> set[str]:
         """Note which of a device's counters have been read, and return those that were not before."""
+        own = self._flow_counters[device]
         read = {counter for counter in own if counter[1] in fields} - self._counted
         if read:
             self._counted |= read
             self._name_integrals()
-        return read
+        return {field for _, field in read}
 
     def _name_integrals(self) -> None:
         """Name the integral of each counted flow, which is then not the flow's energy itself."""
         needed = self._counters_of_flows()
-        self._flows_counted = frozenset(
-            flow for flow, counters in needed.items() if counters <= self._counted
-        )
-        self._energy.rename(
-            tuple(integrated_name(one) if one in self._flows_counted else one for one in FLOW_FIELDS)
-        )
+        counted = {flow for flow, counters in needed.items() if counters <= self._counted}
+        for device, own in self._flow_counters.items():
+            self._all_read[device] = self._counted.issuperset(own)
+            self._counting[device] = tuple(
+                (field, flow) for (_, field), flow in own.items() if flow in counted
+            )
+        self._energy.rename(tuple(integrated_name(one) if one in counted else one for one in FLOW_FIELDS))
 
 
 def _steps_kwh(
