@@ -129,7 +129,7 @@ def test_demo_takes_time_zone_and_token_from_the_environment() -> None:
 
 def test_demo_copes_with_faults() -> None:
     """With faults on the buses samples still come, and what went wrong is counted for the page."""
-    with demo("--port", "0", "--faults", "crc=0.2") as address:
+    with demo("--port", "0", "--faults", "crc=0.02") as address:
         wait_until(
             lambda: any(one["counts"].get("crc_errors") for one in ask(address, "api/v1/health")["sources"]),
         )
