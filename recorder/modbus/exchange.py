@@ -37,19 +37,31 @@ class Stamped(Protocol):
     def stamped_at_ns(self) -> int | None:
         """Its stamp by the clock of the traced machine, Unix time in ns, or None where it has none."""
 
+    @property
+    def begun_at_ns(self) -> int | None:
+        """That of its first call."""
+
 
 class _Stamp(NamedTuple):
     stamped_at_ns: int | None
+
+    @property
+    def begun_at_ns(self) -> int | None:
+        return self.stamped_at_ns
 
 
 _NO_STAMP: Final = _Stamp(None)
 
 
 class BusState(NamedTuple):
-    """What a bus has taken and not finished: bytes, the pending request with its stamp, and its sync."""
+    """What a bus has taken and not finished: bytes, the pending request with its stamp, and its sync.
+
+    `begun_at_ns` is when `read` was begun, None where that is empty or has no stamp.
+    """
 
     written: bytes
     read: bytes
+    begun_at_ns: int | None
     pending: tuple[bytes, int | None] | None
     sync: SyncState
 
@@ -85,7 +97,7 @@ class Bus:
         self._pending: Request | None = None
         # Their stamps are looked at only where something is in question.
         self._request_stamped: Stamped = _NO_STAMP
-        self._read_stamped: Stamped = _NO_STAMP
+        self._first_stamped: Stamped = _NO_STAMP
         self._sync = BusSync(counts, narrowest_other, start)
 
     @property
@@ -97,11 +109,13 @@ class Bus:
     def state(self) -> BusState:
         """Where the bus stands: what it will give depends on this and on what comes."""
         pending = (self._pending.frame, self._request_stamped.stamped_at_ns) if self._pending else None
-        return BusState(self._written, self._read, pending, self._sync.state)
+        begun_at_ns = self._first_stamped.begun_at_ns if self._read else None
+        return BusState(self._written, self._read, begun_at_ns, pending, self._sync.state)
 
     def resume(self, state: BusState) -> None:
         """Go on from where another bus stood."""
-        self._written, self._read, pending, sync = state
+        self._written, self._read, begun_at_ns, pending, sync = state
+        self._first_stamped = _Stamp(begun_at_ns)
         self._pending = Request(pending[0]) if pending else None
         self._request_stamped = _Stamp(pending[1] if pending else None)
         self._sync.resume(sync)
@@ -146,8 +160,9 @@ class Bus:
         missing = pending.most_bytes_at_once - len(received)
         if missing < 0 or pending.exception_shape in received:
             return None
+        if not self._read:
+            self._first_stamped = stamped
         self._read = received
-        self._read_stamped = stamped
         return [] if missing else self._match(pending, captured_at_ns)
 
     def read(
@@ -161,8 +176,9 @@ class Bus:
             captured_at_ns: the time of an exchange that they complete.
             stamped: tells when by the clock of the traced machine, as for what it wrote.
         """
+        if not self._read:
+            self._first_stamped = stamped
         self._read += data
-        self._read_stamped = stamped
         if not complete:
             # What follows a cut cannot be joined to what stands before it.
             self._counts["stray_bytes"] += len(self._read)
@@ -237,7 +253,7 @@ class Bus:
         strays = find_responses(received)
         if len(received) == pending.answer_length and received.startswith(pending.shape) and not strays:
             # It is the response, with a wrong byte.
-            return self._sync.answered(pending, None, before=True, behind=False, read_at_ns=None)
+            return self._sync.answered(pending, None, before=True, behind=False, begun_at_ns=None)
         return self._sync.gave_up(pending, strays, self._request_stamped.stamped_at_ns)
 
     def _read_unasked(self) -> list[Exchange]:
@@ -302,7 +318,7 @@ class Bus:
             exchange,
             before=before,
             behind=bool(self._read),
-            read_at_ns=self._read_stamped.stamped_at_ns,
+            begun_at_ns=self._first_stamped.begun_at_ns,
         )
 
     def _close(self, start: int, length: int) -> list[Exchange]:

@@ -13,16 +13,18 @@ Two requests are *alike* where the response to one could be taken for that to th
 - **Anything may be outstanding**: after bytes that no request explains, or a line that cannot be read. Every
   exchange is in question whose request is not the only one of its shape.
 
-Nothing more comes of a request when its response was seen where none was asked for, or when a *proof* is
-read `LATE_WITHIN_NS` after it: a response that is not in question, with nothing before or behind it.
+Nothing more comes of a request when its response was seen where none was asked for, or after a *proof*: a
+response of another shape that is not in question or did not come at once, read `LATE_WITHIN_NS` after the
+request, with nothing before or behind it. What had come before would have been read first.
 
-Where requests follow each other without a pause, each one in question is outstanding anew, without end. But
-an error that goes on passes from response to response, and shows at the next request of another shape, unless
-a response is late again. So the bus has *settled* after some *checks*: requests of another shape than the one
-before that were cleanly answered, `LATE_WITHIN_NS` apart. The more events a bus has, the more are needed.
+Where requests that are alike follow each other without a pause, each one in question is outstanding anew,
+without end. But an error that goes on passes from response to response, and shows at the next request of
+another shape, unless a response is late again. So nothing of a shape is outstanding after some *checks*
+either: proofs by another shape, `LATE_WITHIN_NS` apart. The more events a bus has, the more are needed. Where
+each response is in question, twice as many clean ones of alternating shapes do.
 
-At the start of a bus nothing has failed yet: there exchanges in question are withheld, and given once the bus
-has settled.
+At the start of a bus nothing has failed yet: there exchanges in question are withheld, and given once nothing
+is outstanding any more.
 """
 
 from collections import Counter
@@ -39,10 +41,13 @@ from recorder.modbus.messages import Exchange, Request
 # have no stamps: back-to-back cycles take 0.2 s.
 LATE_WITHIN_NS: Final = 520_000_000
 LATE_WITHIN_CYCLES: Final = 3
-# The bus has settled after so many checks, and so many more by the share of events among the requests since
-# the bus was in sync.
-_CHECKS: Final = 2
-_CHECKS_BY_EVENTS: Final = 50
+# How many checks are needed, and how many more by the share of events among the requests since the loss.
+_CHECKS_AT_START: Final = 2
+_CHECKS: Final = 3
+_CHECKS_BY_EVENTS: Final = 75
+
+# A response takes longer than that; what comes sooner was there before its request.
+_AT_ONCE_NS: Final = 5_000_000
 
 MAX_WITHHELD: Final = 512
 MAX_REQUESTS: Final = 128
@@ -88,14 +93,17 @@ _NEXT: Final = Moment(None, -1)
 class _Outstanding:
     """Requests that are alike; at most `count` may still get a response, and `latest` was written last.
 
-    Responses to requests that were written so long after `latest` that its own can only wait to be read are
-    withheld instead of dropped; `withheld_at` is the last of these.
+    Responses to requests that were written so long after `latest` that its own can only wait to be read, and
+    that did not come at once, are withheld instead of dropped; `withheld_at` is the last of these. The last
+    of `checks`, or the failure, was at `checked_at`.
     """
 
     count: int
     frames: set[bytes]
     latest: Moment
-    withheld_at: Moment | None = None
+    withheld_at: Moment | None
+    checks: int
+    checked_at: Moment
 
 
 class _Withheld(NamedTuple):
@@ -112,9 +120,9 @@ class _Loss:
     """What is known since a bus was last in sync.
 
     `anything_at` is None while `outstanding` holds every response that may still come; else there may be any
-    that was asked for up to then. `checks` were made since the latest of `events`; the last one, or that
-    event, was at `checked_at`; `last_shape` is that of the response before. `starting` is True while nothing
-    has happened since the start of the bus; only then exchanges in question are `withheld`.
+    that was asked for up to then. There were so many `events`, and `turns` since the latest of them: clean
+    responses of another shape than `turned_shape`, the last of them at `turned_at`. `starting` is True while
+    nothing has happened since the start of the bus; only then all exchanges in question are `withheld`.
     """
 
     reason: str
@@ -122,19 +130,26 @@ class _Loss:
     starting: bool = False
     undecidable: bool = False
     events: int = 1
-    checks: int = 0
-    checked_at: Moment = _NEXT
-    last_shape: bytes = b""
+    turns: int = 0
+    turned_shape: bytes = b""
+    turned_at: Moment = _NEXT
     now: Moment = _BEGIN
     outstanding: dict[bytes, _Outstanding] = field(default_factory=dict)
     withheld: list[_Withheld] = field(default_factory=list)
+
+    @property
+    def checks_needed(self) -> float:
+        """How many checks show that no error goes on."""
+        if self.starting:
+            return _CHECKS_AT_START
+        return _CHECKS + _CHECKS_BY_EVENTS * self.events / max(1, self.now.number)
 
 
 class LossState(NamedTuple):
     """A loss of sync as a value."""
 
-    known: tuple[str, Moment | None, bool, bool, int, int, Moment, bytes, Moment]
-    outstanding: tuple[tuple[bytes, int, tuple[bytes, ...], Moment, Moment | None], ...]
+    known: tuple[str, Moment | None, bool, bool, int, int, bytes, Moment, Moment]
+    outstanding: tuple[tuple[bytes, int, tuple[bytes, ...], Moment, Moment | None, int, Moment], ...]
     withheld: tuple[_Withheld, ...]
 
 
@@ -190,13 +205,21 @@ class BusSync:
             loss.starting,
             loss.undecidable,
             loss.events,
-            loss.checks,
-            loss.checked_at,
-            loss.last_shape,
+            loss.turns,
+            loss.turned_shape,
+            loss.turned_at,
             loss.now,
         )
         outstanding = tuple(
-            (shape, group.count, tuple(sorted(group.frames)), group.latest, group.withheld_at)
+            (
+                shape,
+                group.count,
+                tuple(sorted(group.frames)),
+                group.latest,
+                group.withheld_at,
+                group.checks,
+                group.checked_at,
+            )
             for shape, group in sorted(loss.outstanding.items())
         )
         return SyncState(seen, LossState(known, outstanding, tuple(loss.withheld)))
@@ -211,8 +234,8 @@ class BusSync:
         if state.loss is not None:
             known, outstanding, withheld = state.loss
             groups = {
-                shape: _Outstanding(count, set(frames), latest, withheld_at)
-                for shape, count, frames, latest, withheld_at in outstanding
+                shape: _Outstanding(count, set(frames), latest, withheld_at, checks, checked_at)
+                for shape, count, frames, latest, withheld_at, checks, checked_at in outstanding
             }
             self._loss = _Loss(*known, groups, list(withheld))
 
@@ -227,8 +250,8 @@ class BusSync:
             loss.now = Moment(stamped_at_ns, loss.now.number + 1)
             if loss.anything_at == _NEXT:
                 loss.anything_at = loss.now
-            if loss.checked_at == _NEXT:
-                loss.checked_at = loss.now
+            if loss.turned_at == _NEXT:
+                loss.turned_at = loss.now
 
     def answered(
         self,
@@ -237,7 +260,7 @@ class BusSync:
         *,
         before: bool,
         behind: bool,
-        read_at_ns: int | None,
+        begun_at_ns: int | None,
     ) -> list[Exchange]:
         """Learn of a response that fits its request, and return the exchanges that are now certain.
 
@@ -246,7 +269,7 @@ class BusSync:
             exchange: the two joined, None for functions that are not decoded.
             before: whether other bytes stood before the response; `stray` has learned of them.
             behind: whether other bytes stood behind it, in the same read.
-            read_at_ns: the stamp of the read, if it has one.
+            begun_at_ns: the stamp of the first read since the request, if it has one.
         """
         self._note(request)
         clean = not before and not behind
@@ -254,9 +277,11 @@ class BusSync:
             self._seen[request.frame] += 1
         if behind and (self._loss is None or not self._loss.outstanding):
             self._event(OUT_OF_SYNC, anything=True)
-        read_at = Moment(read_at_ns, 0 if self._loss is None else self._loss.now.number)
+        at_once = True
         if clean and self._loss is not None:
-            self._check(self._loss, request, read_at)
+            asked_at = self._loss.now
+            at_once = begun_at_ns is None or _came_at_once(asked_at, begun_at_ns)
+            self._check(self._loss, request, Moment(begun_at_ns, asked_at.number), at_once=at_once)
         loss = self._loss
         if loss is None:
             if exchange is not None:
@@ -267,15 +292,13 @@ class BusSync:
         if not certain and (
             loss.anything_at is not None or (group is not None and group.frames != {request.frame})
         ):
-            self._withhold(loss, request, exchange)
+            self._withhold(loss, request, exchange, at_once=at_once)
             return self._give()
         if group is not None and len(self._seen) > 1:
             # It may be the response to the first time that this was asked.
             self._add(loss, request, 0)
         if exchange is not None:
             loss.withheld.append(_Withheld(exchange, request.frame, request.shape, certain=True))
-        if clean:
-            self._prove(loss, read_at)
         self._release(loss)
         return self._give()
 
@@ -307,7 +330,7 @@ class BusSync:
         for shape in strays:
             self._explain(shape)
         loss = self._event(AFTER_FAILURE, anything=False)
-        loss.now = loss.checked_at = Moment(written_at_ns, loss.now.number)
+        loss.now = loss.turned_at = Moment(written_at_ns, loss.now.number)
         self._add(loss, request, 1)
         return self._give()
 
@@ -375,13 +398,16 @@ class BusSync:
             withheld.certain or self._narrowest(request) > request.count
         )
 
-    def _withhold(self, loss: _Loss, request: Request, exchange: Exchange | None) -> None:
-        """Keep or drop an exchange that is in question."""
+    def _withhold(self, loss: _Loss, request: Request, exchange: Exchange | None, *, at_once: bool) -> None:
+        """Keep or drop an exchange in question; `at_once` is whether its response may have waited."""
         # Polls that are all alike have no response that could prove anything.
         loss.undecidable = len(self._alike) == 1 and _OFTEN in self._seen.values()
         group = loss.outstanding.get(request.shape)
         waits = loss.starting or (
-            group is not None and loss.anything_at is None and self._is_late(group.latest, loss.now)
+            group is not None
+            and loss.anything_at is None
+            and not at_once
+            and self._is_late(group.latest, loss.now)
         )
         if loss.undecidable or len(loss.withheld) >= MAX_WITHHELD:
             self._event(loss.reason, anything=loss.anything_at is not None)
@@ -389,7 +415,7 @@ class BusSync:
         if group is not None and waits and not loss.starting:
             group.frames.add(request.frame)
             group.withheld_at = loss.now
-        else:
+        elif not self._is_alone(request.shape):
             # If this was the response to another request, its own is outstanding.
             self._add(loss, request, 0 if loss.anything_at is None else 1)
         if exchange is not None and waits:
@@ -399,37 +425,41 @@ class BusSync:
 
     def _add(self, loss: _Loss, request: Request, count: int) -> None:
         """Take a request, just written, for one whose response may still come."""
-        group = loss.outstanding.setdefault(request.shape, _Outstanding(0, set(), loss.now))
+        now = loss.now
+        group = loss.outstanding.setdefault(request.shape, _Outstanding(0, set(), now, None, 0, now))
         group.count += count
         group.frames.add(request.frame)
-        group.latest, group.withheld_at = loss.now, None
+        group.latest, group.withheld_at = now, None
 
-    def _check(self, loss: _Loss, request: Request, read_at: Moment) -> None:
-        """Learn of a clean response, and whether the bus has settled."""
-        is_check = loss.last_shape not in {request.shape, b""} and self._is_late(loss.checked_at, read_at)
-        loss.last_shape = request.shape
-        if is_check:
-            loss.checks += 1
-            loss.checked_at = loss.now
-            if loss.checks >= _CHECKS + _CHECKS_BY_EVENTS * loss.events / max(1, loss.now.number):
-                loss.anything_at = None
-                loss.outstanding.clear()
-                self._release(loss)
-
-    def _prove(self, loss: _Loss, read_at: Moment) -> None:
-        """Learn of a proof: what was asked long before it has no response to come."""
-        if loss.anything_at is not None and self._is_late(loss.anything_at, read_at):
+    def _check(self, loss: _Loss, request: Request, read_at: Moment, *, at_once: bool) -> None:
+        """Learn of a clean response: nothing of another shape waited to be read before it."""
+        needed = loss.checks_needed
+        if request.shape != loss.turned_shape and self._is_late(loss.turned_at, read_at):
+            loss.turns, loss.turned_shape, loss.turned_at = loss.turns + 1, request.shape, loss.now
+        certain = self._is_certain(request)
+        if loss.turns >= 2 * needed or (certain and len(self._seen) == 1):
             loss.anything_at = None
-        over = [
-            shape
-            for shape, group in loss.outstanding.items()
-            if self._is_late(group.withheld_at or group.latest, read_at)
-        ]
-        for shape in over:
-            del loss.outstanding[shape]
-        if over and loss.anything_at is None:
+            loss.outstanding.clear()
+        if at_once and not certain and (loss.anything_at is not None or request.shape in loss.outstanding):
+            # It may have waited itself, and longer than what is behind it.
+            return
+        if certain and loss.anything_at is not None and self._is_late(loss.anything_at, read_at):
+            loss.anything_at = None
+        others = [(shape, group) for shape, group in loss.outstanding.items() if shape != request.shape]
+        for shape, group in others:
+            if self._is_late(group.checked_at, read_at):
+                group.checks += 1
+                group.checked_at = loss.now
+            if group.checks >= needed or self._is_late(group.withheld_at or group.latest, read_at):
+                self._believe(loss, shape)
+        self._release(loss)
+
+    def _believe(self, loss: _Loss, shape: bytes) -> None:
+        """Learn that no response of a shape is outstanding."""
+        del loss.outstanding[shape]
+        if loss.anything_at is None:
             loss.withheld = [
-                one._replace(certain=True) if one.shape in over else one for one in loss.withheld
+                one._replace(certain=True) if one.shape == shape else one for one in loss.withheld
             ]
 
     def _release(self, loss: _Loss) -> None:
@@ -464,10 +494,11 @@ class BusSync:
             self._drop_withheld(loss)
             for group in loss.outstanding.values():
                 group.latest, group.withheld_at = group.withheld_at or group.latest, None
+                group.checks, group.checked_at = 0, loss.now
             loss.starting = False
             loss.events += 1
             loss.reason = reason
-        loss.checks, loss.checked_at = 0, _NEXT
+            loss.turns, loss.turned_at = 0, _NEXT
         if anything:
             loss.anything_at = _NEXT
         return loss
@@ -504,3 +535,8 @@ class BusSync:
     def _count(self, loss: _Loss) -> None:
         self._counts[UNDECIDABLE if loss.undecidable else loss.reason] += 1
         self._counts[TOTAL] += 1
+
+
+def _came_at_once(request: Moment, begun_at_ns: int) -> bool:
+    """Return whether a response may have been there before its request was written."""
+    return request.stamped_at_ns is None or begun_at_ns - request.stamped_at_ns < _AT_ONCE_NS

@@ -67,6 +67,11 @@ class Run(NamedTuple):
         """The stamp of the last call: Unix time in ns, or None without `-ttt`."""
         return _stamp_ns(self.lines[self.numbers[-1]][1])
 
+    @property
+    def begun_at_ns(self) -> int | None:
+        """The same of the first call."""
+        return _stamp_ns(self.lines[self.numbers[0]][1])
+
     def stamps_ns(self) -> list[int | None]:
         """Give the stamp of each call in Unix ns, None where it has none."""
         return [_stamp_ns(self.lines[number][1]) for number in self.numbers]

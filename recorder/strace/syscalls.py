@@ -40,6 +40,11 @@ class Transfer(NamedTuple):
     complete: bool
     stamped_at_ns: int | None
 
+    @property
+    def begun_at_ns(self) -> int | None:
+        """The same: it is a single call."""
+        return self.stamped_at_ns
+
 
 Give = Callable[[Transfer], object]
 

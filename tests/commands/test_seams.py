@@ -111,7 +111,7 @@ def test_guess_knows_a_process_that_ended_long_ago(tmp_path: Path) -> None:
     file.write_bytes(half_a_call + text("none", 300))
     parts = cut(file, None, 30_000)
     assert len(parts) > 12
-    joined = Joined([parts], 2, 30_000)
+    joined = Joined([parts], 2, 60_000)
     assert joined.repeated <= 3
     assert joined.counts["unmatched_halves"] == 1
     assert joined.points == whole(file).points

@@ -224,7 +224,7 @@ def digest(text: bytes) -> str:
 # The first half is that of the simulator's text.
 GOLDEN = {
     "capture": "f0ec0d37 a9d3c0d1795cfa65",
-    "ttt": "adef73bd 433b27cd5b9387fb",
+    "ttt": "adef73bd b7a574a8fc6f807e",
     "t": "2f14ff66 a9d3c0d1795cfa65",
     "tt": "f424bb37 a9d3c0d1795cfa65",
     "r": "6f58beb3 a9d3c0d1795cfa65",
@@ -234,10 +234,10 @@ GOLDEN = {
     "hex-paths": "e4d2795c a9d3c0d1795cfa65",
     "file": "6cb6f8f3 a9d3c0d1795cfa65",
     "modern": "7a41839e ce3451efdc03b95a",
-    "durations": "9de54f3b 4d1b783caef1a70a",
+    "durations": "9de54f3b cc874b8d456d37c6",
     "crlf": "0bd44550 a9d3c0d1795cfa65",
-    "everything": "22ab29bf 6183ba9110c0455a",
-    "real": "0a5fb7c9 bb6ebcc07501f0e9",
+    "everything": "22ab29bf 1364a94aa6c94a66",
+    "real": "0a5fb7c9 a827bfbc338b0093",
 }
 
 
