@@ -2,11 +2,14 @@
 
 Takes the fields of a point, returns what each counter gained. A reading that no power within the profile's
 range explains (a counter that fell, or rose too far) is withheld until two more readings agree with it: then
-the counter was reset, rolled over or replaced, and the new level adds no energy. Never does I/O.
+the counter was reset, rolled over or replaced, and the new level adds no energy. After a pause a power within
+the range explains a lot: a step that would need more than ten seconds of it is withheld as well, and adds its
+energy once two more readings agree with it. Never does I/O.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import Final, NamedTuple
 
 from recorder.profiles.model import EnergyCounter
@@ -15,6 +18,8 @@ from recorder.profiles.model import EnergyCounter
 _CONFIRMATIONS: Final = 2
 # A reading may have been taken earlier than its time says, and the one before it later.
 _SLACK_SECONDS: Final = 2.0
+# A step that the largest power makes in so many seconds needs no other reading to be believed.
+_BELIEVED_SECONDS: Final = 10.0
 
 
 class Reading(NamedTuple):
@@ -115,13 +120,16 @@ class CounterCheck:
                 one.accepted_ns = time_ns
                 if one.candidate is not None:
                     one.accept(kwh, time_ns)
-            elif before_kwh is None:
+                continue
+            if before_kwh is None:
                 one.accept(kwh, time_ns)
-            elif _explains(one.counter, Reading(before_kwh, one.accepted_ns), Reading(kwh, time_ns)):
+                continue
+            before, reading = Reading(before_kwh, one.accepted_ns), Reading(kwh, time_ns)
+            if _explains(one.counter, before, reading, _BELIEVED_SECONDS):
                 gained[field] = kwh - before_kwh
                 one.accept(kwh, time_ns)
-            elif _is_confirmed(one, Reading(kwh, time_ns)):
-                gained[field] = 0.0
+            elif _is_confirmed(one, reading):
+                gained[field] = kwh - before_kwh if _explains(one.counter, before, reading) else 0.0
                 one.accept(kwh, time_ns)
             else:
                 withheld += 1
@@ -139,10 +147,10 @@ def _is_confirmed(one: _Counter, reading: Reading) -> bool:
     return one.confirmations >= _CONFIRMATIONS
 
 
-def _explains(counter: EnergyCounter, before: Reading, reading: Reading) -> bool:
-    """Return whether a power within the range leads from one reading to the next."""
+def _explains(counter: EnergyCounter, before: Reading, reading: Reading, most_seconds: float = inf) -> bool:
+    """Return whether a power within the range leads from one reading to the next, within so many seconds."""
     step_kwh = reading.kwh - before.kwh
     if step_kwh <= 0.0:
         return step_kwh == 0.0
-    seconds = max(0.0, (reading.time_ns - before.time_ns) / 1e9) + _SLACK_SECONDS
+    seconds = min(most_seconds, max(0.0, (reading.time_ns - before.time_ns) / 1e9)) + _SLACK_SECONDS
     return step_kwh <= counter.most_kwh_per_second * seconds + counter.resolution_kwh

@@ -155,6 +155,13 @@ class Database:
                 return value
         return None
 
+    def fact_names(self, prefix: str) -> list[str]:
+        """Return the names that begin so."""
+        rows = self._connection.execute(
+            "SELECT name FROM facts WHERE substr(name, 1, ?) = ?", (len(prefix), prefix)
+        )
+        return [name for (name,) in rows]
+
     def put(self, facts: Mapping[str, object]) -> None:
         """Remember facts by their names, and forget those that are None.
 

@@ -354,23 +354,31 @@ class Store:
     def _counters_since(self, database: Database) -> dict[tuple[str, str, str], int]:
         """Return from when on each counter is read as it is now, Unix seconds, by measurement, device, field.
 
-        What was stored before, with another scale, is not the level from which it goes on.
+        What was stored before, with another scale, is not the level from which it goes on; nor is it where
+        the counter was no part of the settings meanwhile, or counted something else: then others counted.
         """
         since_s: dict[tuple[str, str, str], int] = {}
         changed: dict[str, str] = {}
+        absent = set(database.fact_names("counter "))
         for profile in self._profiles:
             for register in profile.registers:
                 if register.kind != "counter":
                     continue
                 place = (profile.measurement, profile.device, register.name)
                 fact = " ".join(("counter", *place))
+                absent.discard(fact)
                 known = database.fact(fact)
                 reading = f"{register.address} {register.type} {register.scale} {register.offset}"
+                counts = f"{reading} {profile.role} {_flow_of(profile, register.name)}"
                 before, _, at_s = str(known or "").partition(" since ")
                 since_s[place] = int(at_s or 0)
-                if before != reading:
-                    since_s[place] = int(self._now()) if known else 0
-                    changed[fact] = f"{reading} since {since_s[place]}"
+                if before != counts:
+                    # Earlier versions noted the reading alone.
+                    since_s[place] = int(self._now()) if known and before != reading else since_s[place]
+                    changed[fact] = f"{counts} since {since_s[place]}"
+        for fact in absent:
+            if not str(database.fact(fact) or "").startswith("-"):
+                changed[fact] = "- since 0"
         if changed:
             database.put(changed)
         return since_s
@@ -441,3 +449,8 @@ class Store:
         if problem != self._problem:
             _log.error("the history is not stored", reason=str(error))
         self._problem = problem
+
+
+def _flow_of(profile: Profile, field: str) -> str:
+    """Return the flow whose energy a field counts, "-" where there is none."""
+    return next((flow for flow, name in profile.energy if name == field), "-")

@@ -64,13 +64,33 @@ def test_level_that_is_not_confirmed_is_never_accepted() -> None:
 
 
 def test_first_reading_after_a_gap_holds_the_energy_of_the_gap() -> None:
-    """A meter counts on while nobody reads it, as fast as the power range allows."""
-    assert run([100.0, *[None] * 99, 100.5]) == ([100.0, *[None] * 99, 100.5], 0.5, 0)
+    """A meter counts on while nobody reads it; a small step is believed at once."""
+    values = [100.0, *[None] * 99, 100.02]
+    accepted, gained, withheld = run(values)
+    assert (accepted, withheld) == (values, 0)
+    assert gained == 0.02
+
+
+def test_large_step_after_a_gap_needs_two_more_readings() -> None:
+    """It is explained by the time that passed, as a wrong reading would be."""
+    accepted, gained, withheld = run([100.0, *[None] * 99, 100.5, 100.5, 100.51])
+    assert (accepted[-3:], withheld) == ([None, None, 100.51], 2)
+    assert gained == 0.51
+
+
+def test_wrong_reading_after_a_gap_adds_no_energy() -> None:
+    """However much the power could have counted meanwhile."""
+    accepted, gained, withheld = run([100.0, *[None] * 99, 100.5, 100.0, 100.01])
+    assert (accepted[-3:], withheld) == ([None, 100.0, 100.01], 1)
+    assert gained == 0.01
 
 
 def test_counting_continues_from_an_earlier_run() -> None:
-    """The first reading of a run gains what the counter moved on since the last one of the run before."""
-    assert run([100.2], before=Reading(100.0, -3600 * SECOND)) == ([100.2], 0.2, 0)
+    """A run gains what the counter moved on since the last reading of the run before."""
+    before = Reading(100.0, -3600 * SECOND)
+    accepted, gained, withheld = run([100.2, 100.2, 100.2], before=before)
+    assert (accepted, withheld) == ([None, None, 100.2], 2)
+    assert gained == 0.2
 
 
 @given(st.lists(st.integers(0, 1), min_size=2, max_size=60), st.data())

@@ -99,7 +99,8 @@ def test_energy_of_the_time_without_a_recorder_is_counted() -> None:
     """What a counter gained between two runs is in the first energy of the second."""
     recording = Recording(METER)
     recording.site.start_counters("meter", {"active_import": Reading(99.0, (START_S - 3600) * SECOND)})
-    recording.take(0, "meter", active_power=0.0, active_import=100.0)
+    for second in range(3):
+        recording.take(second, "meter", active_power=0.0, active_import=100.0)
     assert recording.energies("meter")["grid_import"] == 1.0
 
 
