@@ -5,13 +5,14 @@ kept back for a moment, and counted as duplicate once the owner has brought it. 
 ends, or others are three samples ahead of it, one of them owns the device and gives what it kept back.
 Does no I/O, and compares nothing with a clock.
 
-Samples of two streams are the same where their values are; how far apart their times then are tells which
-are the same where values repeat.
+Samples of two streams are the same where their values are, and their times nearly; how far apart their clocks
+are is learned where the values change from the same to the same. A stream whose values differ at the same
+times is of another device that answers to the same name: it never owns the device while the owner's is open.
 """
 
 from array import array
 from collections import Counter, deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
@@ -21,6 +22,8 @@ _SECOND_NS: Final = 10**9
 # An owner is silent when another stream is so many samples ahead of it.
 _MOST_AHEAD: Final = 3
 _KEPT_BACK: Final = 16
+# So many samples that differ at the same time are of another device.
+_MOST_DIFFERING: Final = 3
 # Samples that are remembered, by their times and what their values hash to: 2 KB a device.
 _REMEMBERED: Final = 64
 # As long as nothing tells how two streams' times differ, each may be wrong by the tolerance.
@@ -55,10 +58,27 @@ class _Marked(NamedTuple):
 
 @dataclass(slots=True)
 class _Other:
-    """A stream that does not own the device: how much later its times are, None while unknown."""
+    """A stream that does not own the device.
+
+    `shift_ns` is how much later its times are, None while unknown; `hint_ns` is another one, that was seen
+    once. `mark` is that of its newest sample, and `differing` counts its samples since it was last seen to
+    agree that differ from the owner's.
+    """
 
     shift_ns: int | None = None
+    hint_ns: int | None = None
+    mark: int | None = None
+    differing: int = 0
     kept: deque[_Marked] = field(default_factory=deque)
+
+    def agrees(self, shift_ns: int, half_ns: int) -> bool:
+        """Learn that a sample was the same so much later, and return whether that is no chance."""
+        if abs(shift_ns - (self.shift_ns or 0)) > half_ns:
+            hint_ns, self.hint_ns = self.hint_ns, shift_ns
+            if hint_ns is None or abs(shift_ns - hint_ns) > half_ns:
+                return False
+        self.shift_ns, self.hint_ns, self.differing = shift_ns, None, 0
+        return True
 
 
 class _Device:
@@ -119,7 +139,7 @@ class DeviceOwners:
             device.owner = stream
         device.store(time_ns, mark)
         for other, known in device.others.items():
-            _owner_brought(known, time_ns, mark, device.spacing_ns // 2, other.counts)
+            _owner_brought(known, device, other.counts)
         return (sample,)
 
     def leave(self, stream: Stream) -> Sequence[Sample]:
@@ -150,9 +170,11 @@ class DeviceOwners:
         """Take a sample of a stream that does not own the device."""
         other = device.others.setdefault(stream, _Other())
         half_ns, at_ns = device.spacing_ns // 2, one.time_ns - (other.shift_ns or 0)
-        same = _same(device.times, device.marks, at_ns, one.mark, half_ns)
-        if same is not None:
-            other.shift_ns = one.time_ns - device.times[same]
+        before, other.mark = other.mark, one.mark
+        same = _same((device.times, device.marks), at_ns, one.mark, before, half_ns)
+        if same is None and any(abs(time_ns - at_ns) < half_ns for time_ns in device.times):
+            other.differing += 1
+        if same is not None and other.agrees(one.time_ns - device.times[same], half_ns):
             stream.counts["duplicate_samples"] += 1 + len(other.kept)
             other.kept.clear()
             return _NOTHING
@@ -166,6 +188,8 @@ class DeviceOwners:
             other.kept.popleft()
             stream.counts["duplicate_samples"] += 1
         ahead = _ahead(device, other)
+        if other.differing >= _MOST_DIFFERING and device.owner is not None:
+            return _NOTHING
         is_silent = len(ahead) >= _MOST_AHEAD and (
             other.shift_ns is not None or ahead[-1].time_ns > device.newest_ns + _UNALIGNED_NS
         )
@@ -202,29 +226,43 @@ def _is_known(device: _Device, one: _Marked) -> bool:
         return False
     if one.time_ns < device.times[0] - half_ns:
         return True
-    return _same(device.times, device.marks, one.time_ns, one.mark, half_ns) is not None
+    return _same((device.times, device.marks), one.time_ns, one.mark, None, half_ns) is not None
 
 
-def _owner_brought(other: _Other, time_ns: int, mark: int, half_ns: int, counts: Counter[str]) -> None:
+def _owner_brought(other: _Other, device: _Device, counts: Counter[str]) -> None:
     """Forget what another stream kept back up to a sample that the owner has brought now."""
+    if not other.kept:
+        return
     times, marks = [one.time_ns for one in other.kept], [one.mark for one in other.kept]
-    same = _same(times, marks, time_ns + (other.shift_ns or 0), mark, half_ns)
-    if same is not None:
-        other.shift_ns = times[same] - time_ns
+    time_ns, mark, half_ns = device.times[-1], device.marks[-1], device.spacing_ns // 2
+    before = device.marks[-2] if len(device.marks) > 1 else None
+    same = _same((times, marks), time_ns + (other.shift_ns or 0), mark, before, half_ns)
+    if same is not None and other.agrees(times[same] - time_ns, half_ns):
         counts["duplicate_samples"] += same + 1
         for _ in range(same + 1):
             other.kept.popleft()
 
 
-def _same(times: Sequence[int], marks: Iterable[int], time_ns: int, mark: int, half_ns: int) -> int | None:
-    """Return the place of a sample among known ones, by values, and by time where values repeat."""
+def _same(
+    known: tuple[Sequence[int], Sequence[int]], time_ns: int, mark: int, before: int | None, half_ns: int
+) -> int | None:
+    """Return the place of a sample among known ones, by times and marks, of the same values.
+
+    Its time is nearly the same; or any time within a minute, where it is the only one of these values that
+    follows one with the same values as the sample `before` it had, and those differ.
+    """
+    times, marks = known
     places = [place for place, one in enumerate(marks) if one == mark]
     if not places:
         return None
     nearest = min(places, key=lambda place: abs(times[place] - time_ns))
-    apart_ns = abs(times[nearest] - time_ns)
-    is_only_one = len(places) == 1 and len(times) > 1
-    return nearest if apart_ns <= (_MOST_APART_NS if is_only_one else half_ns) else None
+    if abs(times[nearest] - time_ns) <= half_ns:
+        return nearest
+    if before is None or before == mark:
+        return None
+    changes = [place for place in places if place and marks[place - 1] == before]
+    is_near = len(changes) == 1 and abs(times[changes[0]] - time_ns) <= _MOST_APART_NS
+    return changes[0] if is_near else None
 
 
 def _ahead(device: _Device, other: _Other) -> list[_Marked]:

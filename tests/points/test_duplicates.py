@@ -125,3 +125,30 @@ def test_own_clock_that_is_set_makes_no_duplicate_and_no_gap(by_s: int) -> None:
         site.bring("a", sample(number, off_ns))
         site.bring("b", sample(number, off_ns))
     assert site.stored == list(range(20))
+
+
+@pytest.mark.parametrize("held", [2, 3, 5, 7])
+@pytest.mark.parametrize("overlap", [1, 3, 8])
+def test_hand_over_of_values_that_repeat_loses_nothing(held: int, overlap: int) -> None:
+    """The new connection overlaps the old one by some samples; each value is held for some seconds."""
+    for begin in range(20, 20 + held):
+        site = Site()
+        for number in range(60):
+            one = sample(number, value=float(number // held))
+            if number >= begin:
+                site.bring("b", one)
+            if number < begin + overlap:
+                site.bring("a", one)
+            if number == begin + overlap:
+                site.leave("a")
+        assert site.stored == list(range(60))
+
+
+def test_second_meter_of_the_same_unit_never_takes_over() -> None:
+    """Its values differ at the same times: while the owner is silent, none of them is stored."""
+    site = Site()
+    for number in range(60):
+        if not 20 <= number < 40:
+            site.bring("a", sample(number))
+        site.bring("b", sample(number, SECOND // 10, value=1000.0 + number))
+    assert site.stored == [*range(20), *range(40, 60)]
