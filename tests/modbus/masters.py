@@ -43,7 +43,9 @@ class Model:
     Shares are per response. `exact` reads a header and then what is left of its frame, as the controller's
     programs do; else all that is there. A frame arrives at once, or takes `byte_s` a byte, so that a flush
     may leave its end. `clears` masters drop what is there to read before each scan. `fifo` responses never
-    overtake others. A `busy` device ignores a request that comes before it has sent its last response. `cut`
+    overtake others. A `busy` device ignores a request that comes before it has sent its last response.
+    Polls are spread over a second, or follow each other at its beginning (`burst`: a late response waits to
+    be read until the next scan), or scans follow each other without a pause (`back_to_back`). `cut`
     streams begin at any point, `rename` gives and takes the `[pid]` prefix at any point.
     """
 
@@ -60,6 +62,7 @@ class Model:
     byte_s: float = 0.0
     clears: bool = False
     back_to_back: bool = False
+    burst: bool = False
     polls: tuple[tuple[int, int], ...] = POLLS
     stamps: bool = True
     unreadable: float = 0.0
@@ -123,7 +126,8 @@ class Device:
             return
         if random.random() < model.lost:
             return
-        delay_s = random.uniform(0.02, 0.05) if model.back_to_back else random.uniform(0.045, 0.075)
+        fast = model.back_to_back or model.burst
+        delay_s = random.uniform(0.02, 0.05) if fast else random.uniform(0.045, 0.075)
         late = random.random() < model.late
         if late:
             delay_s = random.uniform(0.2, 0.5)
@@ -198,7 +202,7 @@ class Master:
             if self.model.clears:
                 self.device.take(self.device.available(self.now_s))
             for poll in range(len(self.model.polls)):
-                if not self.model.back_to_back:
+                if not (self.model.back_to_back or self.model.burst):
                     self.now_s = max(self.now_s, begin_s + poll * 0.13 + self.random.uniform(0, 0.009))
                 for _ in range(self.model.retries + 1):
                     if self.exchange(poll):
@@ -420,6 +424,10 @@ def models() -> dict[str, Model]:
                 table[f"{behaviour}, {retries} retries, {late:.0%} late, clears"] = replace(base, clears=True)
                 table[f"{behaviour}, {retries} retries, {late:.0%} late, byte by byte"] = replace(
                     base, byte_s=11 / 9600
+                )
+                table[f"{behaviour}, {retries} retries, {late:.0%} late, burst"] = replace(base, burst=True)
+                table[f"{behaviour}, {retries} retries, {late:.0%} late, burst, 1 % lost"] = replace(
+                    base, burst=True, lost=0.01
                 )
         for behaviour in ("listen", "abort", "flush"):
             base = Model(behaviour, 1, late)  # type: ignore[arg-type]
