@@ -17,7 +17,7 @@ BIN := $(VENV)/bin
 DEBIAN_PACKAGES := influxdb influxdb-client strace busybox victoria-metrics procps util-linux e2fsprogs \
 	iproute2 libfaketime prometheus chromium chromium-driver
 # Most tests wait for a real server, not for a processor.
-PYTEST_OPTIONS ?= --numprocesses 4 --dist loadgroup
+PYTEST_OPTIONS ?= --numprocesses 6 --dist loadgroup
 
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 

@@ -18,8 +18,8 @@ from recorder.simulator.registers import PCS_STATUS, as_heat_pump_meter_sees
 from recorder.simulator.strace_text import DIALECTS, NO_POLL, Call, Dialect, Remark, StraceText, calls_of
 
 # A bus is proven in sync, behind a fault, within so many scans without one; with stamps that are exact.
-_SETTLED_AFTER_SCANS: Final = 10
-_SETTLED_AFTER_SCANS_UNSTAMPED: Final = 30
+_SETTLED_AFTER_SCANS: Final = 8
+_SETTLED_AFTER_SCANS_UNSTAMPED: Final = 24
 
 
 class ExpectedSample(NamedTuple):

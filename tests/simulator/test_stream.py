@@ -72,11 +72,12 @@ def test_without_faults_every_sample_is_found_exactly(dialect: str, both: bool) 
 def test_among_faults_every_certain_sample_is_found_exactly(seed: int, both: bool) -> None:
     """With all faults, what the truth calls certain still has its time and exactly its fields."""
     site = _site("ttt", "all", seed, both=both)
-    seconds = [next(site) for _ in range(600)]
+    seconds = [next(site) for _ in range(3000)]
     found = _found(seconds)
     certain = [sample for second in seconds for sample in second.truth if sample.certain]
-    assert sum(sample.device == "pcs" for sample in certain) > 500
-    assert 20 < sum(sample.device == "powermeter" for sample in certain) < 500
+    assert sum(sample.device == "pcs" for sample in certain) > 2500
+    # With so many faults, few scans of a meter are without one, and behind eight others.
+    assert 5 < sum(sample.device == "powermeter" for sample in certain) < 2500
     for sample in certain:
         assert _fields_at(found, sample) == sample.fields
 
