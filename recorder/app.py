@@ -289,7 +289,8 @@ class Recorder:
             profiles = devices_of(self._settings, self._catalogue.profiles, name)
             site = self._sites[name] = Site(name, profiles, self._settings.flow.meter_max_age_seconds)
             for profile in profiles:
-                site.start_counters(profile.device, self._store.last_readings(name, profile))
+                readings = self._store.last_readings(name, profile, self._settings.site_names)
+                site.start_counters(profile.device, readings)
             self._publish(site.continue_energies(self._store.energies_until_s(name), time.time_ns()))
         return site
 

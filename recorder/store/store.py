@@ -11,7 +11,7 @@ caller wait for a disk, and never keeps the recorder from recording: what is wro
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
 from pathlib import Path
@@ -139,9 +139,23 @@ class Store:
         """The flows that a counter of the devices knows."""
         return frozenset(flow for profile in self._profiles for flow, _ in profile.energy)
 
-    def last_readings(self, site: str, profile: Profile) -> Mapping[str, Reading]:
-        """Return what a device's energy counters said last when the file was opened, by field."""
-        return self._last_readings.get(SeriesKey(site, profile.measurement, profile.device), {})
+    def last_readings(
+        self, site: str, profile: Profile, sites: Collection[str] = ()
+    ) -> Mapping[str, Reading]:
+        """Return what a device's energy counters said last when the file was opened, by field.
+
+        Nothing where the only one of the settings' `sites` had another name since then: under that name
+        counters counted on.
+        """
+        own = SeriesKey(site, profile.measurement, profile.device)
+        found = self._last_readings.get(own, {})
+        if len(sites) == 1:
+            newest_ns = max((reading.time_ns for reading in found.values()), default=0)
+            for key, readings in self._last_readings.items():
+                is_renamed = key.site not in sites and key[1:] == own[1:]
+                if is_renamed and any(reading.time_ns > newest_ns for reading in readings.values()):
+                    return {}
+        return found
 
     def energies_until_s(self, site: str) -> Mapping[str, float]:
         """Return the time of each device's latest energy when the file was opened, Unix seconds."""

@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from math import inf
 from pathlib import Path
 
@@ -149,6 +150,34 @@ def test_last_readings_of_counters_survive_a_restart(tmp_path: Path) -> None:
     assert store.last_readings("home", METER) == {}
     store.start()
     assert store.last_readings("home", METER) == {"active_import": Reading(102.0, NOW * 10**9)}
+    store.close()
+
+
+def test_counter_that_was_absent_meanwhile_begins_anew(tmp_path: Path) -> None:
+    """The device had another name for a run: what its counter gained then is counted under that."""
+    renamed = replace(METER, device="grid")
+    for profile in (METER, renamed, METER):
+        store = Store(tmp_path, FOR_EVER, "UTC", (profile,), lambda: NOW + 86400.0)
+        store.start()
+        readings = store.last_readings("home", profile)
+        store.observe([point(NOW, "powermeter", profile.device, active_import=100.0)])
+        store.close()
+        assert readings == {}
+
+
+def test_counter_of_a_site_that_had_another_name_begins_anew(tmp_path: Path) -> None:
+    """Where it is the only site: a home that was silent while another one was read is no such case."""
+    for number, site in enumerate(("home", "house")):
+        store = store_in(tmp_path)
+        store.start()
+        tags = (("device", "meter"), ("site", site))
+        one = Point("powermeter", tags, {"active_import": 100.0}, (NOW + 3600 * number) * 10**9)
+        store.observe([one])
+        store.close()
+    store = store_in(tmp_path)
+    store.start()
+    assert store.last_readings("home", METER, {"home"}) == {}
+    assert store.last_readings("home", METER, {"home", "house"}).keys() == {"active_import"}
     store.close()
 
 
