@@ -1,5 +1,6 @@
 """Masters on a bus with late responses: no value is ever stored under another register's name."""
 
+from dataclasses import replace
 from random import Random
 
 import pytest
@@ -49,6 +50,10 @@ def test_late_response_is_never_stored_under_another_register(name: str) -> None
 )
 def test_no_mixture_of_faults_stores_a_wrong_value(model: Model, seed: int) -> None:
     """Nor do any of the models' properties together."""
+    hides = (model.lost, model.busy, model.clears, model.corrupt, model.exceptions, model.late_exceptions)
+    if any(hides):
+        # An error that was under way when the stream began may end unseen: docs/late-responses.md.
+        model = replace(model, cut=False)
     assert play(model, seed, SCANS).wrong == 0
 
 
