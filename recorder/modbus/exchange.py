@@ -38,7 +38,7 @@ class Stamped(Protocol):
         """Its stamp by the clock of the traced machine, Unix time in ns, or None where it has none."""
 
     @property
-    def begun_at_ns(self) -> int | None:
+    def first_stamped_at_ns(self) -> int | None:
         """That of its first call."""
 
 
@@ -46,7 +46,7 @@ class _Stamp(NamedTuple):
     stamped_at_ns: int | None
 
     @property
-    def begun_at_ns(self) -> int | None:
+    def first_stamped_at_ns(self) -> int | None:
         return self.stamped_at_ns
 
 
@@ -56,12 +56,12 @@ _NO_STAMP: Final = _Stamp(None)
 class BusState(NamedTuple):
     """What a bus has taken and not finished: bytes, the pending request with its stamp, and its sync.
 
-    `begun_at_ns` is when `read` was begun, None where that is empty or has no stamp.
+    `first_stamped_at_ns` is the stamp of the first of `read`, None where that is empty or has no stamp.
     """
 
     written: bytes
     read: bytes
-    begun_at_ns: int | None
+    first_stamped_at_ns: int | None
     pending: tuple[bytes, int | None] | None
     sync: SyncState
 
@@ -109,13 +109,13 @@ class Bus:
     def state(self) -> BusState:
         """Where the bus stands: what it will give depends on this and on what comes."""
         pending = (self._pending.frame, self._request_stamped.stamped_at_ns) if self._pending else None
-        begun_at_ns = self._first_stamped.begun_at_ns if self._read else None
-        return BusState(self._written, self._read, begun_at_ns, pending, self._sync.state)
+        first_stamped_at_ns = self._first_stamped.first_stamped_at_ns if self._read else None
+        return BusState(self._written, self._read, first_stamped_at_ns, pending, self._sync.state)
 
     def resume(self, state: BusState) -> None:
         """Go on from where another bus stood."""
-        self._written, self._read, begun_at_ns, pending, sync = state
-        self._first_stamped = _Stamp(begun_at_ns)
+        self._written, self._read, first_stamped_at_ns, pending, sync = state
+        self._first_stamped = _Stamp(first_stamped_at_ns)
         self._pending = Request(pending[0]) if pending else None
         self._request_stamped = _Stamp(pending[1] if pending else None)
         self._sync.resume(sync)
@@ -253,7 +253,7 @@ class Bus:
         strays = find_responses(received)
         if len(received) == pending.answer_length and received.startswith(pending.shape) and not strays:
             # It is the response, with a wrong byte.
-            return self._sync.answered(pending, None, before=True, behind=False, begun_at_ns=None)
+            return self._sync.answered(pending, None, before=True, behind=False, first_stamped_at_ns=None)
         return self._sync.gave_up(pending, strays, self._request_stamped.stamped_at_ns)
 
     def _read_unasked(self) -> list[Exchange]:
@@ -318,7 +318,7 @@ class Bus:
             exchange,
             before=before,
             behind=bool(self._read),
-            begun_at_ns=self._first_stamped.begun_at_ns,
+            first_stamped_at_ns=self._first_stamped.first_stamped_at_ns,
         )
 
     def _close(self, start: int, length: int) -> list[Exchange]:

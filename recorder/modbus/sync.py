@@ -260,7 +260,7 @@ class BusSync:
         *,
         before: bool,
         behind: bool,
-        begun_at_ns: int | None,
+        first_stamped_at_ns: int | None,
     ) -> list[Exchange]:
         """Learn of a response that fits its request, and return the exchanges that are now certain.
 
@@ -269,7 +269,7 @@ class BusSync:
             exchange: the two joined, None for functions that are not decoded.
             before: whether other bytes stood before the response; `stray` has learned of them.
             behind: whether other bytes stood behind it, in the same read.
-            begun_at_ns: the stamp of the first read since the request, if it has one.
+            first_stamped_at_ns: the stamp of the first read since the request, if it has one.
         """
         self._note(request)
         clean = not before and not behind
@@ -280,8 +280,8 @@ class BusSync:
         at_once = True
         if clean and self._loss is not None:
             asked_at = self._loss.now
-            at_once = begun_at_ns is None or _came_at_once(asked_at, begun_at_ns)
-            self._check(self._loss, request, Moment(begun_at_ns, asked_at.number), at_once=at_once)
+            at_once = first_stamped_at_ns is None or _came_at_once(asked_at, first_stamped_at_ns)
+            self._check(self._loss, request, Moment(first_stamped_at_ns, asked_at.number), at_once=at_once)
         loss = self._loss
         if loss is None:
             if exchange is not None:
@@ -537,6 +537,6 @@ class BusSync:
         self._counts[TOTAL] += 1
 
 
-def _came_at_once(request: Moment, begun_at_ns: int) -> bool:
+def _came_at_once(request: Moment, first_stamped_at_ns: int) -> bool:
     """Return whether a response may have been there before its request was written."""
-    return request.stamped_at_ns is None or begun_at_ns - request.stamped_at_ns < _AT_ONCE_NS
+    return request.stamped_at_ns is None or first_stamped_at_ns - request.stamped_at_ns < _AT_ONCE_NS

@@ -148,6 +148,11 @@ class _Delivery(NamedTuple):
     pv_w: float
     battery_w: float
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether so little power flows that an inverter may switch itself off next."""
+        return abs(self.ac_w) < _ASLEEP_BELOW_W
+
 
 class FlowState(NamedTuple):
     """Where the balance of a site is: the latest of each inverter and of the grid, and its first moment."""
@@ -237,9 +242,7 @@ class FlowBalance:
     def may_be_asleep(self, device: str) -> bool:
         """Return whether a silent device may have switched itself off, as an inverter does at night."""
         source, delivery = self._sources.get(device), self._deliveries.get(device)
-        if source is None or not source.may_sleep:
-            return False
-        return delivery is None or abs(delivery.ac_w) < _ASLEEP_BELOW_W
+        return source is not None and source.may_sleep and (delivery is None or delivery.is_idle)
 
     def _balance(self, time_ns: int) -> Point | None:
         if self._grid is None or abs(time_ns - self._grid[0]) > self._max_age_ns:
@@ -260,7 +263,7 @@ class FlowBalance:
         """Return whether a silent inverter has switched itself off; one that never spoke is off too."""
         if delivery is None:
             return abs(time_ns - (self._first_ns or 0)) >= _WAIT_FOR_FIRST_NS
-        return abs(delivery.ac_w) < _ASLEEP_BELOW_W
+        return delivery.is_idle
 
     def _waiting_since(self) -> int | None:
         """Return the first moment, while it still matters: until every inverter has spoken."""

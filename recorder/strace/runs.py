@@ -68,7 +68,7 @@ class Run(NamedTuple):
         return _stamp_ns(self.lines[self.numbers[-1]][1])
 
     @property
-    def begun_at_ns(self) -> int | None:
+    def first_stamped_at_ns(self) -> int | None:
         """The same of the first call."""
         return _stamp_ns(self.lines[self.numbers[0]][1])
 

@@ -41,7 +41,7 @@ class Transfer(NamedTuple):
     stamped_at_ns: int | None
 
     @property
-    def begun_at_ns(self) -> int | None:
+    def first_stamped_at_ns(self) -> int | None:
         """The same: it is a single call."""
         return self.stamped_at_ns
 

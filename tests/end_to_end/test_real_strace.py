@@ -153,19 +153,23 @@ def record(directory: Path, database: Influxd, paths: tuple[str, str], *, both: 
         try:
             assert controller.call("start").returncode == 0
             wait_until("both are traced", lambda: not {"0"} & {tracer(pcs), tracer(powermeter)})
-            begun_at_ns = time.time_ns()
+            first_stamped_at_ns = time.time_ns()
             wait_until("enough is stored", lambda: min(stored_counts(database)) >= SAMPLES)
             ended_at_ns = time.time_ns()
         finally:
             controller.close()
         assert {tracer(pcs), tracer(powermeter)} == {"0"}
         wait_until("every average is there", lambda: no_average_is_due(database))
-    return begun_at_ns, ended_at_ns
+    return first_stamped_at_ns, ended_at_ns
 
 
-def compare_with_truth(points: list[Row], truth: list[Sample], begun_at_ns: int, ended_at_ns: int) -> None:
+def compare_with_truth(
+    points: list[Row], truth: list[Sample], first_stamped_at_ns: int, ended_at_ns: int
+) -> None:
     """Each sample of the time is one point, in order, with its fields and its time, and there is no other."""
-    traced = [one for one in truth if begun_at_ns < one.asked_at_ns and one.answered_at_ns < ended_at_ns]
+    traced = [
+        one for one in truth if first_stamped_at_ns < one.asked_at_ns and one.answered_at_ns < ended_at_ns
+    ]
     assert len(traced) > SAMPLES // 2
     first_ns, last_ns = traced[0].asked_at_ns - STAMP_STEP_NS, traced[-1].answered_at_ns
     within = [point for point in points if first_ns < point["time"] < last_ns]
